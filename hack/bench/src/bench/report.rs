@@ -1,0 +1,245 @@
+//! The figures as a table and as JSON.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::args::Options;
+use crate::bundle::Bundle;
+use crate::probe::{Probe, Probes};
+use crate::runtime::{BASELINE, Op, Runtime};
+use crate::sandbox::Place;
+use crate::series::{Key, Regime, Table};
+use crate::spawn::Sample;
+
+pub(crate) struct Row {
+    key: Key,
+    runtime: String,
+    count: usize,
+    median: f64,
+    min: f64,
+    p90: f64,
+    cpu: f64,
+    floor_ratio: Option<f64>,
+    crun_ratio: Option<f64>,
+    probe: Probe,
+}
+
+pub(crate) fn heading(
+    options: &Options,
+    place: &Place,
+    runtimes: &[Runtime],
+    priority: &str,
+) -> String {
+    let mut text = format!(
+        "{} rounds of each regime, shuffled (seed {}); isolated = {} ms idle before each process; linux.resources: {}\n",
+        options.rounds,
+        options.seed,
+        options.idle_ms,
+        limits(options)
+    );
+    let _ = writeln!(
+        text,
+        "v1 hierarchies: {}; {priority}",
+        place.hierarchies.join(" ")
+    );
+    let _ = writeln!(text, "load average before: {}", load());
+    for runtime in runtimes {
+        let _ = writeln!(text, "{:>8} = {}", runtime.name, runtime.path);
+    }
+    text.push_str(
+        "times in ms (spawn to reap); x floor: run and create to the floor's run, the others to the floor's hello;\n\
+         CPU = median user+sys; RSS = peak KiB, waited-for children included; calls = strace -f",
+    );
+    text
+}
+
+/// Other work on the machine moves medians by factors: to be read beside every table.
+pub(crate) fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').take(3).collect::<Vec<_>>().join(" ")
+}
+
+fn limits(options: &Options) -> &'static str {
+    if options.limits {
+        "in both bundles"
+    } else {
+        "left out of both bundles, for everybody"
+    }
+}
+
+pub(crate) fn rows(table: &Table, probes: &Probes, runtimes: &[Runtime]) -> Vec<Row> {
+    let median_of = |key: Key| table.get(&key).map(|samples| median(samples, wall));
+    let crun = runtimes.iter().position(|runtime| runtime.name == BASELINE);
+    let row = |(key, samples): (&Key, &Vec<Sample>)| {
+        let middle = median(samples, wall);
+        let floor = match key.op {
+            Op::Hello => None,
+            Op::Run | Op::Create => median_of(Key {
+                op: Op::Run,
+                runtime: 0,
+                ..key.clone()
+            }),
+            _ => median_of(Key {
+                op: Op::Hello,
+                bundle: None,
+                runtime: 0,
+                ..key.clone()
+            }),
+        };
+        let base = crun.and_then(|crun| {
+            median_of(Key {
+                runtime: crun,
+                ..key.clone()
+            })
+        });
+        Row {
+            key: key.clone(),
+            runtime: runtimes[key.runtime].name.clone(),
+            count: samples.len(),
+            median: middle,
+            min: quantile(samples, wall, 0.0),
+            p90: quantile(samples, wall, 0.9),
+            cpu: median(samples, cpu),
+            floor_ratio: floor.map(|floor| middle / floor),
+            crun_ratio: base.map(|base| middle / base),
+            probe: probes
+                .get(&(key.bundle, key.op, key.runtime))
+                .copied()
+                .unwrap_or_default(),
+        }
+    };
+    table.iter().map(row).collect()
+}
+
+fn wall(sample: &Sample) -> f64 {
+    sample.wall_ns as f64 / 1e6
+}
+
+fn cpu(sample: &Sample) -> f64 {
+    sample.cpu_us as f64 / 1e3
+}
+
+fn median(samples: &[Sample], of: fn(&Sample) -> f64) -> f64 {
+    (quantile(samples, of, 0.5) + quantile_down(samples, of)) / 2.0
+}
+
+fn sorted(samples: &[Sample], of: fn(&Sample) -> f64) -> Vec<f64> {
+    let mut values: Vec<f64> = samples.iter().map(of).collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+fn quantile(samples: &[Sample], of: fn(&Sample) -> f64, q: f64) -> f64 {
+    let values = sorted(samples, of);
+    let at = (q * values.len() as f64) as usize;
+    values
+        .get(at.min(values.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or(f64::NAN)
+}
+
+/// The lower of the two middle values: the same one when their number is odd.
+fn quantile_down(samples: &[Sample], of: fn(&Sample) -> f64) -> f64 {
+    sorted(samples, of)
+        .get(samples.len().saturating_sub(1) / 2)
+        .copied()
+        .unwrap_or(f64::NAN)
+}
+
+fn bundle_name(key: &Key) -> &'static str {
+    key.bundle.map_or("-", |bundle| Bundle::ALL[bundle].name())
+}
+
+pub(crate) fn table(rows: &[Row]) -> String {
+    let mut text = String::new();
+    let mut section = String::new();
+    for row in rows {
+        let group = format!("{} {}", row.key.regime.name(), bundle_name(&row.key));
+        if group != section {
+            let _ = writeln!(
+                text,
+                "\n{group:<14} {:<9} {:>8} {:>8} {:>8} {:>7} {:>7} {:>7} {:>7} {:>7}",
+                "", "median", "min", "p90", "x floor", "x crun", "CPU", "RSS", "calls"
+            );
+            section = group;
+        }
+        let _ = writeln!(
+            text,
+            "{:>14} {:<9} {:>8.2} {:>8.2} {:>8.2} {:>7} {:>7} {:>7.2} {:>7} {:>7}",
+            row.key.op.name(),
+            row.runtime,
+            row.median,
+            row.min,
+            row.p90,
+            ratio(row.floor_ratio),
+            ratio(row.crun_ratio),
+            row.cpu,
+            figure(row.probe.peak_rss),
+            figure(row.probe.syscalls),
+        );
+    }
+    text
+}
+
+fn ratio(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"))
+}
+
+fn figure(value: Option<u64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+pub(crate) fn json(
+    options: &Options,
+    place: &Place,
+    runtimes: &[Runtime],
+    priority: &str,
+    rows: &[Row],
+    table: &Table,
+) -> String {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let results: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            let samples = table.get(&row.key).map(Vec::as_slice).unwrap_or_default();
+            json!({
+                "regime": row.key.regime.name(),
+                "bundle": bundle_name(&row.key),
+                "op": row.key.op.name(),
+                "runtime": row.runtime,
+                "n": row.count,
+                "median_ms": row.median,
+                "min_ms": row.min,
+                "p90_ms": row.p90,
+                "cpu_ms": row.cpu,
+                "ratio_floor": row.floor_ratio,
+                "ratio_crun": row.crun_ratio,
+                "peak_rss_kib": row.probe.peak_rss,
+                "syscalls": row.probe.syscalls,
+                "wall_ms": samples.iter().map(wall).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let runtimes: Vec<Value> = runtimes
+        .iter()
+        .map(|r| json!({ "name": r.name, "path": r.path }))
+        .collect();
+    let mut text = json!({
+        "kernel": kernel.trim(),
+        "cpus": std::thread::available_parallelism().map(usize::from).unwrap_or(0),
+        "hierarchies": place.hierarchies,
+        "priority": priority,
+        "load_average_after": load(),
+        "rounds": options.rounds,
+        "idle_ms": options.idle_ms,
+        "seed": options.seed,
+        "limits": options.limits,
+        "regimes": Regime::ALL.map(Regime::name),
+        "runtimes": runtimes,
+        "results": results,
+    })
+    .to_string();
+    text.push('\n');
+    text
+}

@@ -1,0 +1,287 @@
+//! The runtimes under test, and how each verb of theirs is called.
+
+use std::path::{Path, PathBuf};
+
+use crate::Res;
+use crate::args::Options;
+use crate::bundle::{self, Bundle, Payload};
+use crate::sandbox::Place;
+use crate::spawn::{self, Command, Sample, Spawner};
+
+pub(crate) struct Runtime {
+    pub(crate) name: String,
+    pub(crate) path: String,
+}
+
+pub(crate) const FLOOR: &str = "floor";
+pub(crate) const BASELINE: &str = "crun";
+
+impl Runtime {
+    pub(crate) fn is_floor(&self) -> bool {
+        self.name == FLOOR
+    }
+}
+
+/// The floor first, then ours, the peers, and those of the command line.
+pub(crate) fn find(options: &Options) -> Res<Vec<Runtime>> {
+    let exe = std::env::current_exe().map_err(|e| format!("current_exe: {e}"))?;
+    let beside = |name: &str| exe.with_file_name(name);
+    if !beside(FLOOR).exists() {
+        return Err(format!(
+            "{} is not there: build the whole package",
+            beside(FLOOR).display()
+        ));
+    }
+    let checkout = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../target/x86_64-unknown-linux-musl/release/ferrun"
+    );
+    let ours = [beside("ferrun"), PathBuf::from(checkout)]
+        .into_iter()
+        .find(|path| path.exists());
+    let mut found = vec![(FLOOR.to_owned(), beside(FLOOR))];
+    found.extend(ours.map(|path| ("ferrun".to_owned(), path)));
+    found.extend(
+        [BASELINE, "runc"]
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), in_path(name)?))),
+    );
+    for text in &options.extra {
+        let (name, path) = match text.split_once('=') {
+            Some((name, path)) => (name.to_owned(), PathBuf::from(path)),
+            None => {
+                let path = PathBuf::from(text);
+                (
+                    path.file_name()
+                        .unwrap_or_default()
+                        .to_string_lossy()
+                        .into_owned(),
+                    path,
+                )
+            }
+        };
+        // The same name again replaces: `ferrun=/other/build`.
+        found.retain(|(other, _)| *other != name);
+        found.push((name, path));
+    }
+    if let Some(only) = &options.only {
+        if let Some(name) = only
+            .iter()
+            .find(|name| !found.iter().any(|(other, _)| other == *name))
+        {
+            return Err(format!("--runtimes: no runtime {name} here"));
+        }
+        found.retain(|(name, _)| name == FLOOR || only.contains(name));
+    }
+    let resolve = |(name, path): (String, PathBuf)| {
+        let path = path
+            .canonicalize()
+            .map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(Runtime {
+            name,
+            path: path.to_string_lossy().into_owned(),
+        })
+    };
+    found.into_iter().map(resolve).collect()
+}
+
+fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    path.split(':')
+        .chain(["/usr/sbin", "/sbin"])
+        .map(|dir| Path::new(dir).join(name))
+        .find(|file| file.is_file())
+}
+
+/// The verbs of one container's life, in order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Op {
+    Hello,
+    Run,
+    Create,
+    Start,
+    State,
+    Kill,
+    Delete,
+}
+
+impl Op {
+    pub(crate) const CYCLE: [Op; 5] = [Op::Create, Op::Start, Op::State, Op::Kill, Op::Delete];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Op::Hello => "hello",
+            Op::Run => "run",
+            Op::Create => "create",
+            Op::Start => "start",
+            Op::State => "state",
+            Op::Kill => "kill",
+            Op::Delete => "delete",
+        }
+    }
+}
+
+/// Where the commands run. `wrap` puts a program before a runtime's command line (a probe).
+pub(crate) struct Ground<'a> {
+    place: &'a Place,
+    limits: bool,
+    spawner: Spawner,
+    count: u64,
+}
+
+pub(crate) type Wrap<'a> = &'a dyn Fn(Op) -> Vec<String>;
+
+pub(crate) fn bare(_: Op) -> Vec<String> {
+    Vec::new()
+}
+
+impl<'a> Ground<'a> {
+    pub(crate) fn new(place: &'a Place, limits: bool) -> Res<Ground<'a>> {
+        std::fs::create_dir_all(place.dir.join("state")).map_err(|e| format!("state root: {e}"))?;
+        let spawner = Spawner::new(&place.dir.join("stderr"))?;
+        Ok(Ground {
+            place,
+            limits,
+            spawner,
+            count: 0,
+        })
+    }
+
+    pub(crate) fn scratch(&self, name: &str) -> String {
+        self.place.dir.join(name).to_string_lossy().into_owned()
+    }
+
+    /// The start and end of a static program.
+    pub(crate) fn hello(&mut self, floor: &Runtime, wrap: Wrap) -> Res<Sample> {
+        let mut words = wrap(Op::Hello);
+        words.extend([floor.path.clone(), "hello".to_owned()]);
+        self.spawner.run(&Command::new(&words)?)
+    }
+
+    pub(crate) fn run(
+        &mut self,
+        runtime: &Runtime,
+        bundle: Bundle,
+        payload: Payload,
+        wrap: Wrap,
+    ) -> Res<Sample> {
+        let words = self.run_words(runtime, bundle, payload, wrap);
+        let sample = self.spawner.run(&Command::new(&words)?)?;
+        spawn::reap_strays();
+        Ok(sample)
+    }
+
+    /// That a container really runs and its exit status comes through: what ends at once for nothing is no floor.
+    pub(crate) fn prove(&mut self, runtime: &Runtime) -> Res<()> {
+        for bundle in Bundle::ALL {
+            let command = Command::new(&self.run_words(runtime, bundle, Payload::Proof, &bare))?;
+            self.spawner.run_to(&command, bundle::PROOF)?;
+            spawn::reap_strays();
+        }
+        Ok(())
+    }
+
+    fn run_words(
+        &mut self,
+        runtime: &Runtime,
+        bundle: Bundle,
+        payload: Payload,
+        wrap: Wrap,
+    ) -> Vec<String> {
+        let mut words = wrap(Op::Run);
+        if runtime.is_floor() {
+            let kind = format!(
+                "{}{}",
+                bundle.name(),
+                if self.limits { "-limits" } else { "" }
+            );
+            let rootfs = bundle::rootfs(self.place, payload)
+                .to_string_lossy()
+                .into_owned();
+            words.extend([
+                runtime.path.clone(),
+                kind,
+                rootfs,
+                self.place.cgroup.clone(),
+            ]);
+            words.push(self.place.hierarchies.join(":"));
+        } else {
+            let dir = bundle::dir(self.place, &runtime.name, bundle, payload);
+            words.extend(self.verb(runtime, "run"));
+            words.extend([
+                "--bundle".to_owned(),
+                dir.to_string_lossy().into_owned(),
+                self.next_id(),
+            ]);
+        }
+        words
+    }
+
+    /// create, start, state, kill, delete of one container; `before` each, `after` each with its sample.
+    pub(crate) fn cycle(
+        &mut self,
+        runtime: &Runtime,
+        bundle: Bundle,
+        wrap: Wrap,
+        before: &dyn Fn(),
+        after: &mut dyn FnMut(Op, Sample) -> Res<()>,
+    ) -> Res<()> {
+        let id = self.next_id();
+        let dir = bundle::dir(self.place, &runtime.name, bundle, Payload::Sleep)
+            .to_string_lossy()
+            .into_owned();
+        let pid_file = self.scratch("pid");
+        let mut pid = 0;
+        for op in Op::CYCLE {
+            let mut words = wrap(op);
+            words.extend(self.verb(runtime, op.name()));
+            if op == Op::Create {
+                words.extend(["--bundle", &dir, "--pid-file", &pid_file].map(str::to_owned));
+            }
+            words.push(id.clone());
+            if op == Op::Kill {
+                words.push("KILL".to_owned());
+            }
+            let command = Command::new(&words)?;
+            before();
+            let sample = self.spawner.run(&command)?;
+            match op {
+                Op::Create => pid = read_pid(&pid_file)?,
+                // Every runtime finds the container dead, none has to wait for it.
+                Op::Kill => spawn::reap(pid)?,
+                _ => {}
+            }
+            after(op, sample)?;
+        }
+        spawn::reap_strays();
+        Ok(())
+    }
+
+    fn verb(&self, runtime: &Runtime, verb: &str) -> [String; 4] {
+        let state = self
+            .place
+            .dir
+            .join("state")
+            .join(&runtime.name)
+            .to_string_lossy()
+            .into_owned();
+        [
+            runtime.path.clone(),
+            "--root".to_owned(),
+            state,
+            verb.to_owned(),
+        ]
+    }
+
+    fn next_id(&mut self) -> String {
+        self.count += 1;
+        format!("bench-{}", self.count)
+    }
+}
+
+fn read_pid(file: &str) -> Res<i32> {
+    let text = std::fs::read_to_string(file).map_err(|e| format!("{file}: {e}"))?;
+    text.trim()
+        .parse()
+        .map_err(|_| format!("{file} is not a pid: {text:?}"))
+}

@@ -1,0 +1,262 @@
+//! Where the runs happen: private namespaces, a tmpfs, and one cgroup parent in every v1 hierarchy.
+//!
+//! It must never change the machine's own mounts, and removes exactly what it made: by recorded path, after the pid
+//! namespace (and with it every process that a run left) is gone.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::io::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode};
+
+use crate::Res;
+use crate::args::Options;
+
+/// Set in the inner process: the place, as text.
+pub(crate) const INNER: &str = "FERRUN_BENCH_PLACE";
+
+pub(crate) struct Place {
+    /// On a tmpfs of the private mount namespace: bundles, state roots, scratch files.
+    pub(crate) dir: PathBuf,
+    /// Name of the cgroup that is the parent of all containers, in each hierarchy.
+    pub(crate) cgroup: String,
+    /// Directory names of the v1 hierarchies below /sys/fs/cgroup.
+    pub(crate) hierarchies: Vec<String>,
+}
+
+impl Place {
+    pub(crate) fn from_text(text: &str) -> Res<Place> {
+        let mut parts = text.split('|').map(str::to_owned);
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(dir), Some(cgroup), Some(all)) => Ok(Place {
+                dir: dir.into(),
+                cgroup,
+                hierarchies: all.split(':').map(str::to_owned).collect(),
+            }),
+            _ => Err(format!("{INNER} is not what the outer bench writes")),
+        }
+    }
+
+    fn text(&self) -> String {
+        format!(
+            "{}|{}|{}",
+            self.dir.display(),
+            self.cgroup,
+            self.hierarchies.join(":")
+        )
+    }
+
+    pub(crate) fn cgroup_dirs(&self) -> impl Iterator<Item = PathBuf> {
+        self.hierarchies
+            .iter()
+            .map(|h| Path::new("/sys/fs/cgroup").join(h).join(&self.cgroup))
+    }
+}
+
+/// The outer process: makes the place, runs the inner one in it, removes the place.
+pub(crate) fn supervise(options: &Options, words: &[String]) -> Res<ExitCode> {
+    // Descriptors of whoever called (a lock, a pipe) are nothing for the containers.
+    // SAFETY: no pointers; only marks close-on-exec.
+    unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3_u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    // Looked up before the namespaces, for its early message.
+    crate::runtime::find(options)?;
+    let signals = block_signals();
+    let place = Place {
+        dir: std::env::temp_dir().join(format!("ferrun-bench-{}", std::process::id())),
+        cgroup: format!("ferrun-bench-{}", std::process::id()),
+        hierarchies: hierarchies()?,
+    };
+    fs::create_dir(&place.dir).map_err(|e| format!("mkdir {}: {e}", place.dir.display()))?;
+    let result = make(&place)
+        .and_then(|()| spawn_inner(&place, words))
+        .and_then(|child| watch(child, &signals));
+    // Both, whatever came before.
+    let cgroups = remove_cgroups(&place);
+    let dir = remove_dir(&place);
+    let code = result?;
+    cgroups.and(dir).map(|()| code)
+}
+
+/// Mount points of v1 hierarchies directly below /sys/fs/cgroup.
+fn hierarchies() -> Res<Vec<String>> {
+    let text = fs::read_to_string("/proc/self/mountinfo")
+        .map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
+    let name = |line: &str| {
+        let (mount, source) = line.split_once(" - ")?;
+        let point = mount.split(' ').nth(4)?.strip_prefix("/sys/fs/cgroup/")?;
+        source.starts_with("cgroup ").then(|| point.to_owned())
+    };
+    let found: Vec<String> = text.lines().filter_map(name).collect();
+    if found.is_empty() {
+        Err("no cgroup v1 hierarchy: only the v1 view is measured so far".to_owned())
+    } else {
+        Ok(found)
+    }
+}
+
+fn make(place: &Place) -> Res<()> {
+    // SAFETY: no pointers; this process has one thread.
+    check("unshare", unsafe {
+        libc::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWPID)
+    })?;
+    mount(c"none", "/", c"none", libc::MS_REC | libc::MS_PRIVATE)?;
+    // crun refuses a cgroup2 with controllers beside v1: the same pure v1 view for everybody.
+    if Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists() {
+        unmount("/sys/fs/cgroup/unified")?;
+    }
+    mount(c"tmpfs", &place.dir.to_string_lossy(), c"tmpfs", 0)?;
+    for dir in place.cgroup_dirs() {
+        fs::create_dir(&dir).map_err(|e| format!("mkdir {}: {e}", dir.display()))?;
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let above = dir.with_file_name(file);
+            if let Ok(value) = fs::read(&above) {
+                fs::write(dir.join(file), value)
+                    .map_err(|e| format!("{}/{file}: {e}", dir.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn spawn_inner(place: &Place, words: &[String]) -> Res<Child> {
+    let exe = std::env::current_exe().map_err(|e| format!("current_exe: {e}"))?;
+    Command::new(exe)
+        .args(words)
+        .env(INNER, place.text())
+        .spawn()
+        .map_err(|e| format!("spawn the inner bench: {e}"))
+}
+
+/// Waits for the inner process; the first SIGINT, SIGTERM or SIGHUP ends its pid namespace.
+fn watch(mut child: Child, signals: &libc::sigset_t) -> Res<ExitCode> {
+    loop {
+        if let Some(status) = child.try_wait().map_err(|e| format!("wait: {e}"))? {
+            return Ok(if status.success() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
+        }
+        // SAFETY: the set is initialised; no siginfo is asked for.
+        let signal = unsafe { libc::sigwaitinfo(signals, std::ptr::null_mut()) };
+        if signal > 0 && signal != libc::SIGCHLD {
+            child
+                .kill()
+                .map_err(|e| format!("kill the inner bench: {e}"))?;
+            child.wait().map_err(|e| format!("wait: {e}"))?;
+            return Err(format!("interrupted by signal {signal}"));
+        }
+    }
+}
+
+/// SIGCHLD too: a blocked one stays pending, so `watch` cannot miss it between its two calls.
+fn block_signals() -> libc::sigset_t {
+    // SAFETY: sigset_t is plain integers; both calls get pointers to live sets.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        for signal in [libc::SIGCHLD, libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            libc::sigaddset(&mut set, signal);
+        }
+        libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        set
+    }
+}
+
+fn remove_cgroups(place: &Place) -> Res<()> {
+    let mut left = Vec::new();
+    for dir in place.cgroup_dirs().filter(|dir| dir.exists()) {
+        remove_tree(&dir, &mut left);
+        if let Err(e) = fs::remove_dir(&dir) {
+            left.push(format!("{} ({e})", dir.display()));
+        }
+    }
+    if !left.is_empty() {
+        eprintln!(
+            "bench: cgroups that a runtime left behind (now removed, unless it says why not):\n  {}",
+            left.join("\n  ")
+        );
+    }
+    let stuck = place.cgroup_dirs().find(|dir| dir.exists());
+    stuck.map_or(Ok(()), |dir| {
+        Err(format!("cannot remove {}", dir.display()))
+    })
+}
+
+/// Depth first; a cgroup directory's files are not entries that one removes.
+fn remove_tree(dir: &Path, left: &mut Vec<String>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path(), left);
+            let note = fs::remove_dir(entry.path())
+                .err()
+                .map(|e| format!(" ({e})"))
+                .unwrap_or_default();
+            left.push(format!("{}{note}", entry.path().display()));
+        }
+    }
+}
+
+fn remove_dir(place: &Place) -> Res<()> {
+    // Only our private namespace has the tmpfs; not being mounted (an early failure) is fine.
+    let _ = unmount(&place.dir.to_string_lossy());
+    fs::remove_dir(&place.dir).map_err(|e| format!("rmdir {}: {e}", place.dir.display()))
+}
+
+/// The inner process's first steps as PID 1.
+pub(crate) fn become_init() -> Res<()> {
+    // SAFETY: no pointers but the set, which is initialised by zeroing and live.
+    unsafe {
+        // The supervisor removes what is left; without it nothing may go on here.
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        let set: libc::sigset_t = std::mem::zeroed();
+        libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
+    }
+    if std::process::id() != 1 {
+        return Err(format!("{INNER} is for the bench's own use"));
+    }
+    mount(
+        c"proc",
+        "/proc",
+        c"proc",
+        libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
+    )
+}
+
+fn mount(source: &CStr, target: &str, kind: &CStr, flags: libc::c_ulong) -> Res<()> {
+    let path = CString::new(target).map_err(|e| e.to_string())?;
+    // SAFETY: four live C strings or null.
+    let result = unsafe {
+        libc::mount(
+            source.as_ptr(),
+            path.as_ptr(),
+            kind.as_ptr(),
+            flags,
+            std::ptr::null(),
+        )
+    };
+    check(&format!("mount {target}"), result)
+}
+
+fn unmount(target: &str) -> Res<()> {
+    let path = CString::new(target).map_err(|e| e.to_string())?;
+    // SAFETY: a live C string.
+    check(&format!("umount {target}"), unsafe {
+        libc::umount2(path.as_ptr(), libc::MNT_DETACH)
+    })
+}
+
+fn check(what: &str, result: libc::c_int) -> Res<()> {
+    if result < 0 {
+        Err(format!("{what}: {}", Error::last_os_error()))
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,137 @@
+//! The only unsafe code of the floor: raw system calls and the two structs they need.
+//!
+//! Every call goes straight to the kernel, so that no library's bookkeeping is counted as kernel work.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::io;
+
+/// An error that says which call on what failed; the floor has nothing to recover.
+pub(crate) struct Failed {
+    pub(crate) call: &'static str,
+    pub(crate) on: String,
+    pub(crate) error: io::Error,
+}
+
+pub(crate) type Done<T> = Result<T, Failed>;
+
+/// Anything that can stand in a system call's argument register.
+pub(crate) trait Arg {
+    fn raw(self) -> libc::c_long;
+}
+impl Arg for i32 {
+    fn raw(self) -> libc::c_long {
+        self.into()
+    }
+}
+impl Arg for u64 {
+    fn raw(self) -> libc::c_long {
+        self as libc::c_long
+    }
+}
+impl Arg for usize {
+    fn raw(self) -> libc::c_long {
+        self as libc::c_long
+    }
+}
+impl Arg for &CStr {
+    fn raw(self) -> libc::c_long {
+        self.as_ptr() as libc::c_long
+    }
+}
+impl<T> Arg for *const T {
+    fn raw(self) -> libc::c_long {
+        self as libc::c_long
+    }
+}
+
+/// `call(NAME, NUMBER, args)`: one system call; pointers in `args` must point at what the kernel expects there.
+pub(crate) fn call(
+    name: &'static str,
+    number: libc::c_long,
+    args: &[libc::c_long],
+    on: &str,
+) -> Done<libc::c_long> {
+    let arg = |i: usize| args.get(i).copied().unwrap_or(0);
+    // SAFETY: all pointers passed by this crate come from references that outlive the call and have the layout of the
+    // kernel's ABI; no call used here hands memory to another thread (there is none).
+    let result = unsafe { libc::syscall(number, arg(0), arg(1), arg(2), arg(3), arg(4), arg(5)) };
+    if result < 0 {
+        return Err(Failed {
+            call: name,
+            on: on.to_owned(),
+            error: io::Error::last_os_error(),
+        });
+    }
+    Ok(result)
+}
+
+/// `sys!(mkdir, path, 0o755; on)`: the call by its name; `on` is what an error is about.
+macro_rules! sys {
+    ($name:ident $(, $arg:expr)* ; $on:expr) => {
+        $crate::sys::call(
+            stringify!($name),
+            $crate::sys::number::$name,
+            &[$($crate::sys::Arg::raw($arg)),*],
+            $on,
+        )
+    };
+}
+pub(crate) use sys;
+
+/// The numbers under the calls' own names, for `sys!`.
+#[allow(non_upper_case_globals)]
+pub(crate) mod number {
+    pub(crate) use libc::{
+        SYS_capset as capset, SYS_chdir as chdir, SYS_clone3 as clone3, SYS_close as close,
+        SYS_execve as execve, SYS_exit_group as exit_group, SYS_ioctl as ioctl,
+        SYS_keyctl as keyctl, SYS_mkdir as mkdir, SYS_mknod as mknod, SYS_mount as mount,
+        SYS_open as open, SYS_pivot_root as pivot_root, SYS_prctl as prctl,
+        SYS_prlimit64 as prlimit64, SYS_rmdir as rmdir, SYS_seccomp as seccomp,
+        SYS_setgroups as setgroups, SYS_sethostname as sethostname, SYS_setsid as setsid,
+        SYS_socket as socket, SYS_symlink as symlink, SYS_umask as umask, SYS_umount2 as umount2,
+        SYS_unshare as unshare, SYS_wait4 as wait4, SYS_write as write,
+    };
+}
+
+/// struct clone_args up to the version that knows set_tid (no cgroup fd: v1 has none).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+}
+
+/// Forks into new namespaces; `Ok(0)` in the child.
+pub(crate) fn clone(namespaces: i32) -> Done<libc::c_long> {
+    let args = CloneArgs {
+        flags: namespaces as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    sys!(clone3, &raw const args, size_of::<CloneArgs>(); "the container")
+}
+
+/// Waits for the child and gives its raw wait status.
+pub(crate) fn wait(pid: libc::c_long) -> Done<i32> {
+    let mut status = 0_i32;
+    sys!(wait4, pid as i32, (&raw mut status).cast_const(), 0, 0; "the container")?;
+    Ok(status)
+}
+
+pub(crate) fn write_file(path: &CStr, text: &[u8]) -> Done<()> {
+    let on = || path.to_string_lossy().into_owned();
+    let raw = sys!(open, path, libc::O_WRONLY | libc::O_CLOEXEC, 0; "");
+    let fd = raw.map_err(|failed| Failed { on: on(), ..failed })? as i32;
+    let written = sys!(write, fd, text.as_ptr(), text.len(); "");
+    sys!(close, fd; "")?;
+    written
+        .map(drop)
+        .map_err(|failed| Failed { on: on(), ..failed })
+}

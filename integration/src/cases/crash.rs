@@ -1,0 +1,148 @@
+//! `create` is killed at every one of its syscalls; afterwards `delete --force`
+//! (or the next `create` of the id) leaves nothing.
+
+use crate::case::{Case, Context, Res, case};
+use crate::cgroup;
+use crate::cx::Cx;
+use crate::ensure;
+use crate::run::eventually;
+use nix::sys::ptrace;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::fs;
+use std::process::{Command, Stdio};
+
+pub fn cases() -> Vec<Case> {
+    let why = "crash safety at every point is ferrun's own promise";
+    vec![
+        case("crash::create_killed_at_each_syscall_then_delete", |cx| sweep(cx, After::Delete)).only(&["ferrun", "crun"], why).patience(10),
+        case("crash::create_killed_at_each_syscall_then_create", |cx| sweep(cx, After::Create)).only(&["ferrun", "crun"], why).patience(10),
+        case("crash::start_killed_at_each_syscall_then_delete", sweep_start).only(&["ferrun", "crun"], why).patience(10),
+        case("crash::delete_killed_at_each_syscall_then_delete", sweep_delete).only(&["ferrun", "crun"], why).patience(10),
+    ]
+}
+
+#[derive(Clone, Copy)]
+enum After {
+    Delete,
+    Create,
+}
+
+/// Runs a command and kills it at its n-th stop (a syscall has two: entry and
+/// exit). False: it ended before.
+fn killed_at(cx: &Cx, arguments: &[&str], n: usize) -> Res<bool> {
+    // The shell stops itself so that it can be seized before the runtime begins;
+    // its own syscalls until the execve are not counted.
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", "kill -STOP $$; exec \"$0\" \"$@\""])
+        .arg(&cx.options.runtime)
+        .arg("--root")
+        .arg(cx.root())
+        .args(arguments)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let pid = Pid::from_raw(child.id() as i32);
+    waitpid(pid, Some(WaitPidFlag::WSTOPPED))?;
+    let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_TRACEEXEC;
+    ptrace::seize(pid, options).context("PTRACE_SEIZE")?;
+    nix::sys::signal::kill(pid, Signal::SIGCONT)?;
+    let (mut left, mut started) = (n, false);
+    loop {
+        match waitpid(pid, Some(WaitPidFlag::__WALL))? {
+            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => {
+                let _ = child.try_wait();
+                return Ok(false);
+            }
+            WaitStatus::PtraceEvent(_, _, event) if event == ptrace::Event::PTRACE_EVENT_EXEC as i32 => started = true,
+            WaitStatus::PtraceSyscall(_) if started => {
+                if left == 0 {
+                    nix::sys::signal::kill(pid, Signal::SIGKILL)?;
+                    waitpid(pid, Some(WaitPidFlag::__WALL))?;
+                    let _ = child.try_wait();
+                    return Ok(true);
+                }
+                left -= 1;
+            }
+            _ => {}
+        }
+        ptrace::syscall(pid, None)?;
+    }
+}
+
+/// Every point when the cycles are many (CI), else a sample.
+fn stride(cx: &Cx) -> usize {
+    if cx.options.cycles >= 200 { 1 } else { 7 }
+}
+
+fn clean(cx: &Cx, id: &str, path: &str, at: usize) -> Res {
+    ensure!(!cx.exists(id), "killed at stop {at}: the state is left");
+    let dirs = cgroup::directories(path);
+    ensure!(dirs.is_empty(), "killed at stop {at}: left {dirs:?}");
+    let names: Vec<_> = fs::read_dir(cx.root())?.flatten().map(|e| e.file_name()).collect();
+    ensure!(names.is_empty(), "killed at stop {at}: in the state root {names:?}");
+    // The case process, its worker and init are the only ones beside a container.
+    eventually(&format!("the processes of the one killed at stop {at} are gone"), || {
+        let pids = fs::read_dir("/proc")?.flatten().filter(|e| e.file_name().to_string_lossy().parse::<i32>().is_ok());
+        Ok(pids.count() <= 3)
+    })
+}
+
+fn sweep(cx: &Cx, after: After) -> Res {
+    let mut b = cx.bundle()?;
+    b.args(&["/bin/sleep", "1000"]).save()?;
+    let path = b.config["linux"]["cgroupsPath"].as_str().unwrap_or_default().to_owned();
+    let bundle = b.dir.display().to_string();
+    let id = cx.id();
+    let mut at = 0;
+    loop {
+        let killed = killed_at(cx, &["create", "--bundle", &bundle, &id], at)?;
+        let then = |e: &str| format!("{e} after create was killed at stop {at}");
+        if killed && matches!(after, After::Create) {
+            let out = cx.with_bundle("create", &b, &id)?.out()?;
+            // A create that was already done is not undone.
+            if out.code != Some(0) {
+                ensure!(out.stderr.contains("exist"), "{}", then(&out.stderr));
+            }
+        }
+        cx.delete_force(&id).context(then("delete --force"))?;
+        clean(cx, &id, &path, at)?;
+        if !killed {
+            ensure!(at > 20, "create has only {at} stops");
+            return Ok(());
+        }
+        at += stride(cx);
+    }
+}
+
+fn sweep_verb(cx: &Cx, verb: &str, running: bool) -> Res {
+    let mut b = cx.bundle()?;
+    b.args(&["/bin/sleep", "1000"]);
+    let path = b.config["linux"]["cgroupsPath"].as_str().unwrap_or_default().to_owned();
+    let mut at = 0;
+    loop {
+        let c = cx.create(&b)?;
+        if running {
+            cx.start(&c.id)?;
+            cx.kill(&c.id, "KILL")?;
+        }
+        let killed = killed_at(cx, &[verb, &c.id], at)?;
+        cx.delete_force(&c.id).context(format!("delete --force after {verb} was killed at stop {at}"))?;
+        clean(cx, &c.id, &path, at)?;
+        if !killed {
+            return Ok(());
+        }
+        at += stride(cx);
+    }
+}
+
+fn sweep_start(cx: &Cx) -> Res {
+    sweep_verb(cx, "start", false)
+}
+
+fn sweep_delete(cx: &Cx) -> Res {
+    sweep_verb(cx, "delete", true)
+}

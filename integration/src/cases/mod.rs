@@ -1,0 +1,23 @@
+//! The cases, a file per area. Names are `area::what_is_so`.
+
+mod capabilities;
+mod cgroups;
+mod config;
+mod crash;
+mod hooks;
+mod io;
+mod lifecycle;
+mod mounts;
+mod namespaces;
+mod process;
+mod rootfs;
+mod seccomp;
+mod stress;
+mod verbs;
+
+use crate::case::Case;
+
+pub fn all() -> Vec<Case> {
+    let areas = [lifecycle::cases(), verbs::cases(), io::cases(), process::cases(), capabilities::cases(), namespaces::cases(), mounts::cases(), rootfs::cases(), seccomp::cases(), hooks::cases(), cgroups::cases(), config::cases(), stress::cases(), crash::cases()];
+    areas.into_iter().flatten().collect()
+}

@@ -1,0 +1,132 @@
+//! What a case may not leave behind: processes, mounts, descriptors, cgroups,
+//! state. Looked at from the worker, beside the case.
+
+use crate::case::open_fds;
+use crate::cgroup;
+use rustix::process::{Pid, Signal, kill_process};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+pub struct Before {
+    processes: BTreeSet<i32>,
+    mounts: String,
+    fds: usize,
+}
+
+/// Time for what dies by itself: an orphan is reaped, a killed cgroup empties.
+const GRACE: Duration = Duration::from_secs(2);
+
+impl Before {
+    pub fn look() -> Self {
+        Self { processes: processes(), mounts: mounts(), fds: open_fds() }
+    }
+
+    /// One sentence for each thing that was not there before.
+    pub fn leftovers(&self, state: &Path, tag: &str) -> Vec<String> {
+        let end = Instant::now() + GRACE;
+        loop {
+            let left = self.now(state, tag);
+            if left.is_empty() || Instant::now() > end {
+                return left;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn now(&self, state: &Path, tag: &str) -> Vec<String> {
+        let mut left = Vec::new();
+        for pid in processes().difference(&self.processes) {
+            left.push(format!("process {pid} ({})", command_line(*pid)));
+        }
+        if mounts() != self.mounts {
+            left.push(format!("mounts of the host changed: {}", difference(&self.mounts, &mounts())));
+        }
+        if open_fds() != self.fds {
+            left.push(format!("descriptors: {} before, {} after", self.fds, open_fds()));
+        }
+        left.extend(cgroups_left(tag));
+        for entry in fs::read_dir(state).into_iter().flatten().flatten() {
+            left.push(format!("state {}", entry.file_name().to_string_lossy()));
+        }
+        left
+    }
+
+    /// Removes what is left, by the pids and paths that were found.
+    pub fn clean(&self, tag: &str) {
+        for round in 0..50 {
+            let left: Vec<i32> = processes().difference(&self.processes).copied().collect();
+            for pid in &left {
+                if let Some(p) = Pid::from_raw(*pid) {
+                    let _ = kill_process(p, Signal::KILL);
+                }
+            }
+            thaw(tag);
+            if left.is_empty() && round > 0 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(if round == 0 { 0 } else { 10 }));
+        }
+        for h in cgroup::hierarchies() {
+            cgroup::remove_tagged(&h, tag);
+        }
+    }
+}
+
+/// A frozen process does not die.
+fn thaw(tag: &str) {
+    for h in cgroup::hierarchies() {
+        for top in cgroup::tagged(&h, tag) {
+            let mut todo = vec![top];
+            while let Some(dir) = todo.pop() {
+                let _ = fs::write(dir.join("freezer.state"), "THAWED");
+                let _ = fs::write(dir.join("cgroup.freeze"), "0");
+                todo.extend(cgroup::children(&dir));
+            }
+        }
+    }
+}
+
+/// The case's own parent (`/TAG`) was made by the worker; below it, and anywhere
+/// else with the tag in its name, nothing may be.
+fn cgroups_left(tag: &str) -> Vec<String> {
+    let mut left: Vec<String> = Vec::new();
+    for h in cgroup::hierarchies() {
+        for dir in cgroup::tagged(&h, tag) {
+            if dir == h.join(tag) {
+                left.extend(cgroup::children(&dir).iter().map(|d| format!("cgroup {}", d.display())));
+            } else {
+                left.push(format!("cgroup {}", dir.display()));
+            }
+        }
+    }
+    let more = left.len().saturating_sub(2);
+    left.truncate(2);
+    if more > 0 {
+        left.push(format!("{more} more cgroups"));
+    }
+    left
+}
+
+fn processes() -> BTreeSet<i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|e| e.file_name().to_string_lossy().parse().ok()).collect()
+}
+
+fn command_line(pid: i32) -> String {
+    let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&raw).replace('\0', " ").trim().to_owned()
+}
+
+fn mounts() -> String {
+    fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
+}
+
+fn difference(before: &str, after: &str) -> String {
+    let b: BTreeSet<&str> = before.lines().collect();
+    let a: BTreeSet<&str> = after.lines().collect();
+    let gone = b.difference(&a).map(|l| format!("-{l}"));
+    let new = a.difference(&b).map(|l| format!("+{l}"));
+    gone.chain(new).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,50 @@
+//! Runs cases against any OCI runtime binary (`--runtime PATH`): each looks from
+//! inside a container or at the host, and after each nothing may be left behind.
+//!
+//! The processes, from the outside in:
+//!
+//! ```text
+//! main      parses argv, starts one sandbox per job, sums up, removes the cgroups
+//!   launcher  unshares mount, pid, net and ipc
+//!     init      pid 1 of the sandbox: private mounts, fresh /proc, reaps orphans
+//!       worker    runs the cases one after the other, looks for what they left
+//!         case      one process per case, so that a limit can end it
+//!           the runtime, its container
+//! ```
+//!
+//! The same binary is the probe that the containers run (`/probe`, see `probe`).
+
+mod bundle;
+mod case;
+mod cases;
+mod cgroup;
+mod cx;
+mod leaks;
+mod mountinfo;
+mod options;
+mod probe;
+mod run;
+mod sandbox;
+mod sockets;
+mod worker;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    // In the container the binary is called /probe: nothing else has that name.
+    let name = Path::new(args.first().map_or("", String::as_str)).file_name();
+    if name.is_some_and(|n| n == "probe") {
+        return probe::main(&args[1..]);
+    }
+    let rest: Vec<String> = args.iter().skip(2).cloned().collect();
+    match args.get(1).map(String::as_str) {
+        Some("__launcher") => sandbox::launcher(),
+        Some("__init") => sandbox::init(),
+        Some("__worker") => worker::main(),
+        Some("__case") => case::main(&rest),
+        Some("__probe") => probe::main(&rest),
+        _ => sandbox::main(&args[1..]),
+    }
+}

@@ -1,0 +1,108 @@
+//! What the command line says, handed down the chain of processes as JSON in one
+//! environment variable.
+
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::Command;
+
+pub const VARIABLE: &str = "FERRUN_INTEGRATION";
+
+pub const USAGE: &str = "\
+usage: ferrun-integration [--runtime PATH] [--filter SUBSTR]... [--list] [--jobs N]
+                          [--cycles N] [--parallel M] [--limit SECONDS] [--verbose]
+
+  --runtime PATH    the runtime to test (default: the repository's release ferrun)
+  --filter SUBSTR   only cases whose name contains it (may be repeated: any of them)
+  --list            print the names of the cases
+  --jobs N          that many sandboxes beside each other (default 1)
+  --cycles N        rounds of stress::cycles (default 20)
+  --parallel M      containers of stress::parallel (default 10)
+  --limit SECONDS   time for one case (default 60)
+  --verbose         print the time of each case and the log of the failed ones";
+
+#[derive(Clone, Default)]
+pub struct Options {
+    pub runtime: PathBuf,
+    /// First word of `--version`: runc, crun, ferrun, youki.
+    pub kind: String,
+    /// The version, for cases about things that came later.
+    pub version: String,
+    pub filters: Vec<String>,
+    pub list: bool,
+    pub jobs: usize,
+    pub job: usize,
+    pub cycles: u64,
+    pub parallel: u64,
+    pub limit: u64,
+    pub verbose: bool,
+    /// A directory of this run's own; the sandbox mounts a tmpfs on it.
+    pub base: PathBuf,
+    /// Part of every container id and cgroup name of this run.
+    pub tag: String,
+}
+
+impl Options {
+    pub fn parse(args: &[String]) -> Result<Self, String> {
+        let mut o = Self { jobs: 1, cycles: 20, parallel: 10, limit: 60, ..Self::default() };
+        let mut it = args.iter();
+        while let Some(arg) = it.next() {
+            // --name=value and --name value are the same.
+            let (name, mut inline) = match arg.split_once('=') {
+                Some((n, v)) => (n, Some(v.to_owned())),
+                None => (arg.as_str(), None),
+            };
+            let mut value = || inline.take().or_else(|| it.next().cloned()).ok_or(format!("{name} needs a value"));
+            match name {
+                "--runtime" => o.runtime = PathBuf::from(value()?),
+                "--filter" => o.filters.push(value()?),
+                "--list" => o.list = true,
+                "--verbose" => o.verbose = true,
+                "--jobs" => o.jobs = number(&value()?)?.max(1) as usize,
+                "--cycles" => o.cycles = number(&value()?)?,
+                "--parallel" => o.parallel = number(&value()?)?,
+                "--limit" => o.limit = number(&value()?)?,
+                _ => return Err(format!("{arg}?\n{USAGE}")),
+            }
+        }
+        Ok(o)
+    }
+
+    pub fn hand_to(&self, command: &mut Command) {
+        let v = json!({
+            "runtime": self.runtime, "kind": self.kind, "version": self.version, "filters": self.filters,
+            "jobs": self.jobs, "job": self.job, "cycles": self.cycles, "parallel": self.parallel,
+            "limit": self.limit, "verbose": self.verbose, "base": self.base, "tag": self.tag,
+        });
+        command.env(VARIABLE, v.to_string());
+    }
+
+    pub fn inherited() -> Result<Self, String> {
+        let text = std::env::var(VARIABLE).map_err(|_| format!("{VARIABLE} is not set"))?;
+        let v: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+        let s = |k: &str| v[k].as_str().unwrap_or_default().to_owned();
+        let n = |k: &str| v[k].as_u64().unwrap_or_default();
+        Ok(Self {
+            runtime: s("runtime").into(),
+            kind: s("kind"),
+            version: s("version"),
+            filters: v["filters"].as_array().into_iter().flatten().filter_map(|f| f.as_str().map(str::to_owned)).collect(),
+            list: false,
+            jobs: n("jobs") as usize,
+            job: n("job") as usize,
+            cycles: n("cycles"),
+            parallel: n("parallel"),
+            limit: n("limit"),
+            verbose: v["verbose"] == true,
+            base: s("base").into(),
+            tag: s("tag"),
+        })
+    }
+
+    pub fn wants(&self, name: &str) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|f| name.contains(f.as_str()))
+    }
+}
+
+fn number(s: &str) -> Result<u64, String> {
+    s.parse().map_err(|_| format!("{s}: not a number"))
+}

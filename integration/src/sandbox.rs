@@ -1,0 +1,204 @@
+//! The outer processes: main, launcher and init (see `main.rs`).
+//!
+//! Nothing is ever mounted in the machine's own mount namespace, and no process
+//! in the sandbox can see or signal one outside.
+
+use crate::cgroup;
+use crate::options::Options;
+use crate::{cases, worker};
+use nix::sched::CloneFlags;
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+use rustix::process::{Signal, WaitOptions, set_parent_process_death_signal, wait};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+
+/// `ferrun-integration …`: starts the sandboxes and sums up.
+pub fn main(args: &[String]) -> ExitCode {
+    if args.iter().any(|a| a == "--help" || a == "-h") {
+        println!("{}", crate::options::USAGE);
+        return ExitCode::SUCCESS;
+    }
+    match outer(args) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("ferrun-integration: {e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn outer(args: &[String]) -> Result<ExitCode, String> {
+    let mut options = Options::parse(args)?;
+    if options.list {
+        for case in cases::all().iter().filter(|c| options.wants(&c.name)) {
+            println!("{}", case.name);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err("needs root: it makes namespaces, mounts and cgroups".into());
+    }
+    find_runtime(&mut options)?;
+    options.tag = format!("frit{}", std::process::id());
+    options.base = std::env::temp_dir().join(&options.tag);
+    std::fs::create_dir(&options.base).map_err(|e| format!("mkdir {}: {e}", options.base.display()))?;
+    let sum = run_jobs(&options);
+    // Whatever way the sandboxes ended: by now every process in them is dead.
+    for hierarchy in cgroup::hierarchies() {
+        cgroup::remove_tagged(&hierarchy, &options.tag);
+    }
+    // Only the mount point: the tmpfs went with the namespace.
+    std::fs::remove_dir(&options.base).map_err(|e| format!("rmdir {}: {e}", options.base.display()))?;
+    let (passed, failed, skipped) = sum?;
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One launcher per job; their lines are passed on, their sums added up.
+fn run_jobs(options: &Options) -> Result<(u64, u64, u64), String> {
+    let mut children: Vec<Child> = Vec::new();
+    for job in 0..options.jobs {
+        let mut o = options.clone();
+        o.job = job;
+        let mut command = myself("__launcher");
+        o.hand_to(&mut command);
+        children.push(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(|e| e.to_string())?);
+    }
+    let readers: Vec<_> = children
+        .iter_mut()
+        .filter_map(|c| c.stdout.take())
+        .map(|out| {
+            std::thread::spawn(move || {
+                let mut sum = None;
+                for line in BufReader::new(out).lines().map_while(Result::ok) {
+                    match line.strip_prefix(worker::SUM) {
+                        Some(s) => sum = parse_sum(s),
+                        None => println!("{line}"),
+                    }
+                }
+                sum
+            })
+        })
+        .collect();
+    let mut total = Some((0, 0, 0));
+    for r in readers {
+        let sum = r.join().ok().flatten();
+        total = total.zip(sum).map(|(a, b)| (a.0 + b.0, a.1 + b.1, a.2 + b.2));
+    }
+    for mut c in children {
+        let _ = c.wait();
+    }
+    total.ok_or("a sandbox ended before its cases did".to_owned())
+}
+
+fn parse_sum(s: &str) -> Option<(u64, u64, u64)> {
+    let v: Vec<u64> = s.split_whitespace().filter_map(|w| w.parse().ok()).collect();
+    if v.len() == 3 { Some((v[0], v[1], v[2])) } else { None }
+}
+
+/// The path of the runtime, and what it says of itself.
+fn find_runtime(options: &mut Options) -> Result<(), String> {
+    if options.runtime.as_os_str().is_empty() {
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+            PathBuf::from,
+        );
+        options.runtime = ["x86_64-unknown-linux-musl/release/ferrun", "release/ferrun"]
+            .iter()
+            .map(|p| target.join(p))
+            .find(|p| p.exists())
+            .ok_or("no release build of ferrun found: give --runtime PATH")?;
+    } else if options.runtime.components().count() == 1 {
+        // A bare name, as in `--runtime runc`.
+        let path = std::env::var("PATH").unwrap_or_default();
+        let dirs = path.split(':').chain(["/usr/sbin", "/sbin"]);
+        let found = dirs.map(|d| Path::new(d).join(&options.runtime)).find(|p| p.exists());
+        options.runtime = found.ok_or(format!("{}: not in PATH", options.runtime.display()))?;
+    }
+    options.runtime = options.runtime.canonicalize().map_err(|e| format!("{}: {e}", options.runtime.display()))?;
+    let out = Command::new(&options.runtime)
+        .arg("--version")
+        .output()
+        .map_err(|e| format!("{}: {e}", options.runtime.display()))?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let mut words = text.split_whitespace();
+    options.kind = words.next().unwrap_or_default().to_owned();
+    options.version = words.nth(1).unwrap_or_default().to_owned();
+    if options.kind.is_empty() {
+        return Err(format!("{} --version says nothing", options.runtime.display()));
+    }
+    Ok(())
+}
+
+fn myself(role: &str) -> Command {
+    let mut c = Command::new("/proc/self/exe");
+    c.arg(role);
+    c
+}
+
+/// `__launcher`: the children of a process that unshared its pid namespace are
+/// in the new one; itself it stays outside and only waits.
+pub fn launcher() -> ExitCode {
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    // Whoever started us may have left descriptors open (flock does): the cases
+    // count theirs from 3.
+    crate::probe::close_on_exec_from(3);
+    let flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC;
+    if let Err(e) = nix::sched::unshare(flags) {
+        eprintln!("unshare: {e}");
+        return ExitCode::from(2);
+    }
+    let _ = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    match myself("__init").status() {
+        Ok(s) => ExitCode::from(s.code().unwrap_or(2) as u8),
+        Err(e) => {
+            eprintln!("init: {e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// `__init`: pid 1. Prepares the mounts, starts the worker, reaps what is
+/// orphaned, as containerd's shim or systemd would.
+pub fn init() -> ExitCode {
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    let options = match Options::inherited().and_then(|o| prepare(&o).map(|()| o)) {
+        Ok(o) => o,
+        Err(e) => {
+            eprintln!("sandbox: {e}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut command = myself("__worker");
+    options.hand_to(&mut command);
+    let worker = match command.stdin(Stdio::null()).spawn() {
+        Ok(c) => c,
+        Err(e) => {
+            eprintln!("worker: {e}");
+            return ExitCode::from(2);
+        }
+    };
+    let pid = worker.id() as i32;
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((p, status))) if p.as_raw_nonzero().get() == pid => {
+                return ExitCode::from(status.exit_status().unwrap_or(2) as u8);
+            }
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return ExitCode::from(2),
+        }
+    }
+}
+
+fn prepare(options: &Options) -> Result<(), String> {
+    let text = |what: &'static str| move |e: rustix::io::Errno| format!("{what}: {e}");
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).map_err(text("make / private"))?;
+    mount("proc", "/proc", "proc", MountFlags::empty(), None).map_err(text("mount /proc"))?;
+    mount("tmpfs", &options.base, "tmpfs", MountFlags::empty(), Some(c"mode=0755")).map_err(text("mount tmpfs"))?;
+    if options.kind == "crun" {
+        // crun refuses a hybrid layout: it is shown cgroup v1 alone.
+        let _ = unmount("/sys/fs/cgroup/unified", UnmountFlags::DETACH);
+    }
+    Ok(())
+}

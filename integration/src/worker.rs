@@ -1,0 +1,143 @@
+//! Runs the cases of one sandbox, each in its own process, and looks for what it
+//! left behind.
+
+use crate::bundle;
+use crate::case::{self, Case};
+use crate::cases;
+use crate::cgroup;
+use crate::leaks::Before;
+use crate::options::Options;
+use crate::run::wait_until;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+/// Starts the line that carries the counts to the outer process.
+pub const SUM: &str = "\u{1}sum ";
+
+enum Verdict {
+    Ok,
+    Fail(String),
+    Skip(String),
+}
+
+/// `__worker`: pid 2 of the sandbox.
+pub fn main() -> ExitCode {
+    let options = match Options::inherited() {
+        Ok(o) => o,
+        Err(e) => {
+            eprintln!("worker: {e}");
+            return ExitCode::from(2);
+        }
+    };
+    if let Err(e) = bundle::make_template(&options.base.join("template")) {
+        eprintln!("worker: rootfs template: {e}");
+        return ExitCode::from(2);
+    }
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    let wanted = cases::all().into_iter().filter(|c| options.wants(&c.name));
+    for (n, case) in wanted.enumerate().filter(|(n, _)| n % options.jobs == options.job) {
+        let begin = Instant::now();
+        let verdict = judge(&options, &case, n);
+        let stale = case.known_difference(&options.kind).filter(|_| options.verbose && matches!(verdict, Verdict::Ok));
+        if let Some(why) = stale {
+            println!("    | a known difference did not show: {why}");
+        }
+        let took = if options.verbose { format!("  [{} ms]", begin.elapsed().as_millis()) } else { String::new() };
+        match verdict {
+            Verdict::Ok => {
+                passed += 1;
+                println!("ok {}{took}", case.name);
+            }
+            Verdict::Fail(why) => {
+                failed += 1;
+                println!("FAIL {}: {}{took}", case.name, one_line(&why));
+            }
+            Verdict::Skip(why) => {
+                skipped += 1;
+                println!("skip {}: {}{took}", case.name, one_line(&why));
+            }
+        }
+    }
+    println!("{SUM}{passed} {failed} {skipped}");
+    ExitCode::SUCCESS
+}
+
+fn one_line(s: &str) -> String {
+    s.split('\n').map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" | ")
+}
+
+/// Runs one case and turns a known difference of a peer into a skip.
+fn judge(options: &Options, case: &Case, n: usize) -> Verdict {
+    if !case.only.is_empty() && !case.only.contains(&options.kind.as_str()) {
+        return Verdict::Skip(format!("only for {}: {}", case.only.join(", "), case.only_why));
+    }
+    match (attempt(options, case, n), case.known_difference(&options.kind)) {
+        (Verdict::Fail(why), Some(known)) => {
+            let seen = if options.verbose { format!(" (seen: {why})") } else { String::new() };
+            Verdict::Skip(format!("{} differs: {known}{seen}", options.kind))
+        }
+        (v, _) => v,
+    }
+}
+
+fn attempt(options: &Options, case: &Case, n: usize) -> Verdict {
+    let mut o = options.clone();
+    o.tag = format!("{}c{n}", options.tag);
+    let dir = options.base.join(format!("case{n}"));
+    let parent = format!("/{}", o.tag);
+    let before = Before::look();
+    let made = fs::create_dir(&dir).and_then(|()| cgroup::make(&parent));
+    let verdict = match made {
+        Ok(()) => in_its_own_process(&o, case, &dir),
+        Err(e) => Verdict::Fail(format!("cannot prepare: {e}")),
+    };
+    let left = before.leftovers(&dir.join("root"), &o.tag);
+    if options.verbose && matches!(verdict, Verdict::Fail(_)) {
+        print_log(&dir);
+    }
+    before.clean(&o.tag);
+    let _ = fs::remove_dir_all(&dir);
+    match verdict {
+        Verdict::Ok | Verdict::Skip(_) if !left.is_empty() => Verdict::Fail(format!("left behind: {}", left.join("; "))),
+        Verdict::Fail(why) if !left.is_empty() => Verdict::Fail(format!("{why}; and left behind: {}", left.join("; "))),
+        v => v,
+    }
+}
+
+fn in_its_own_process(options: &Options, case: &Case, dir: &Path) -> Verdict {
+    let run = || -> std::io::Result<Verdict> {
+        let log = dir.join("case.log");
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("__case").arg(&case.name).arg(dir).current_dir(dir);
+        options.hand_to(&mut command);
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(File::create(&log)?)
+            .stderr(File::create(dir.join("case.err"))?)
+            .spawn()?;
+        let limit = Duration::from_secs(options.limit * case.patience);
+        let Some(status) = wait_until(&mut child, Instant::now() + limit)? else {
+            child.kill()?;
+            child.wait()?;
+            return Ok(Verdict::Fail(format!("not done after {} s", limit.as_secs())));
+        };
+        let said = fs::read_to_string(&log)?;
+        Ok(match status.code() {
+            Some(c) if c == i32::from(case::OK) => Verdict::Ok,
+            Some(c) if c == i32::from(case::BROKEN) => Verdict::Fail(said),
+            Some(c) if c == i32::from(case::SKIPPED) => Verdict::Skip(said),
+            _ => Verdict::Fail(format!("the case itself broke ({status}): {said} {}", fs::read_to_string(dir.join("case.err"))?)),
+        })
+    };
+    run().unwrap_or_else(|e| Verdict::Fail(format!("cannot run the case: {e}")))
+}
+
+/// Everything that the runtime was asked and said, for a failed case.
+fn print_log(dir: &Path) {
+    let Ok(text) = fs::read_to_string(dir.join("commands.log")) else { return };
+    for line in text.lines() {
+        println!("    | {line}");
+    }
+}

@@ -1,0 +1,153 @@
+//! The container's cgroups: made, emptied, removed. One facade over both versions.
+
+mod v1;
+mod v2;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, open, unlinkat};
+use rustix::io::Errno;
+
+use crate::error::{Call, Context, Error, Result};
+use crate::plan::cgroupfs::Placement;
+
+/// How long the kernel may take to get rid of killed processes.
+const EMPTY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Makes the container's cgroups, which must not exist or be empty.
+///
+/// # Errors
+/// One exists and has processes in it, or is frozen; the file system refuses.
+pub fn make(placement: &Placement) -> Result<()> {
+    for (made, directory) in placement.directories().iter().enumerate() {
+        let make = || match placement {
+            Placement::V1 { .. } => v1::make(directory),
+            _ => v2::make(directory),
+        };
+        if let Err(error) = make().map_err(|error| error.path(directory)).context(|| format!("make cgroup {}", directory.display())) {
+            for made in &placement.directories()[..made] {
+                // what cannot be removed now is in the record for delete
+                let _ = rmdir(made);
+            }
+            return Err(error.at("/linux/cgroupsPath"));
+        }
+    }
+    Ok(())
+}
+
+/// Ends every process in the container's cgroups and waits until they are gone.
+pub fn kill(placement: &Placement) -> Result<()> {
+    match placement {
+        Placement::None => Ok(()),
+        Placement::V1 { directories } => v1::kill(directories),
+        Placement::V2 { directory } => v2::kill(directory),
+    }
+}
+
+/// Sends `signal` to every process in the container's cgroups.
+pub fn signal_all(placement: &Placement, signal: i32) -> Result<()> {
+    let Some(directory) = v1::for_processes(placement) else { return Ok(()) };
+    v1::signal_all(directory, signal)
+}
+
+/// The processes in the container's cgroups, children's cgroups included, by pid.
+pub fn pids(placement: &Placement) -> Result<Vec<i32>> {
+    v1::for_processes(placement).map_or_else(|| Ok(Vec::new()), v1::pids)
+}
+
+/// Removes the container's cgroups. What is gone already is fine; only when one is busy are its processes
+/// ended and its children removed.
+pub fn remove(placement: &Placement) -> Result<()> {
+    let mut busy = false;
+    for directory in placement.directories() {
+        match rmdir(directory) {
+            Ok(()) => {}
+            Err(Errno::BUSY | Errno::NOTEMPTY) => busy = true,
+            Err(errno) => return Err(removal_failed(directory, errno)),
+        }
+    }
+    if !busy {
+        return Ok(());
+    }
+    kill(placement)?;
+    for directory in placement.directories() {
+        remove_tree(directory)?;
+    }
+    Ok(())
+}
+
+fn removal_failed(directory: &Path, errno: Errno) -> Error {
+    Error::os("rmdir", errno).path(directory).within(format!("remove cgroup {}", directory.display()))
+}
+
+fn rmdir(directory: &Path) -> Result<(), Errno> {
+    match unlinkat(CWD, directory, AtFlags::REMOVEDIR) {
+        Err(Errno::NOENT) => Ok(()),
+        result => result,
+    }
+}
+
+/// Children first. A process that was just killed keeps its cgroup busy for a moment.
+fn remove_tree(directory: &Path) -> Result<()> {
+    for child in children(directory)? {
+        remove_tree(&directory.join(child))?;
+    }
+    let deadline = Instant::now() + EMPTY_DEADLINE;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match rmdir(directory) {
+            Ok(()) => return Ok(()),
+            Err(Errno::BUSY) if Instant::now() < deadline => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+            Err(errno) => return Err(removal_failed(directory, errno)),
+        }
+    }
+}
+
+/// The names of the cgroups directly below.
+fn children(directory: &Path) -> Result<Vec<std::ffi::OsString>> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::os("open", error).path(directory)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        // one that vanishes meanwhile is none
+        if let Ok(entry) = entry
+            && entry.file_type().is_ok_and(|kind| kind.is_dir())
+        {
+            names.push(entry.file_name());
+        }
+    }
+    Ok(names)
+}
+
+/// A file of a cgroup, whole.
+fn read(directory: &Path, file: &str) -> Result<String> {
+    let path = directory.join(file);
+    let read = || -> Result<String, Errno> {
+        let fd = open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut text = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            match rustix::io::read(&fd, &mut buffer)? {
+                0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
+                length => text.extend_from_slice(&buffer[..length]),
+            }
+        }
+    };
+    read().call(|| format!("read {}", path.display()))
+}
+
+fn write(directory: &Path, file: &str, text: &str) -> Result<()> {
+    let path = directory.join(file);
+    let write = || {
+        let fd = open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::io::write(&fd, text.as_bytes()).map(drop)
+    };
+    write().call(|| format!("write {text} to {}", path.display()))
+}

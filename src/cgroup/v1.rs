@@ -1,0 +1,131 @@
+//! Version 1: one directory in each hierarchy.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, Mode, mkdirat};
+use rustix::io::Errno;
+
+use crate::error::{Call, Error, Result};
+use crate::host::CGROUP_ROOT;
+use crate::plan::cgroupfs::Placement;
+
+use super::{EMPTY_DEADLINE, children, read, write};
+
+/// The controllers of the hierarchy that `directory` is in.
+fn has_controller(directory: &Path, controller: &str) -> bool {
+    let below = directory.strip_prefix(CGROUP_ROOT).ok().and_then(|path| path.iter().next());
+    below.and_then(|name| name.to_str()).is_some_and(|name| name.split(',').any(|one| one == controller))
+}
+
+pub(super) fn make(directory: &Path) -> Result<()> {
+    make_one(directory, true)?;
+    if has_controller(directory, "freezer") && read(directory, "freezer.state").is_ok_and(|state| state.trim() == "FROZEN") {
+        return Err(Error::new("the cgroup is frozen").hint("thaw or remove it"));
+    }
+    Ok(())
+}
+
+fn make_one(directory: &Path, own: bool) -> Result<()> {
+    let mkdir = || mkdirat(CWD, directory, Mode::from_raw_mode(0o755));
+    let made = match mkdir() {
+        Err(Errno::NOENT) => {
+            let parent = directory.parent().ok_or_else(|| Error::os("mkdir", Errno::NOENT))?;
+            make_one(parent, false)?;
+            mkdir()
+        }
+        result => result,
+    };
+    match made {
+        Ok(()) if has_controller(directory, "cpuset") => inherit_cpuset(directory),
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) if !own => Ok(()),
+        Err(Errno::EXIST) => refuse_busy(directory),
+        Err(errno) => Err(errno).call(|| "mkdir".to_owned()),
+    }
+}
+
+fn refuse_busy(directory: &Path) -> Result<()> {
+    let processes = pids(directory)?.len();
+    if processes == 0 {
+        return Ok(());
+    }
+    Err(Error::new(format!("container's cgroup is not empty: {processes} process(es) found")).hint("another container uses this cgroupsPath"))
+}
+
+/// Nobody can join a cpuset without CPUs and memory nodes, and a new one has none.
+fn inherit_cpuset(directory: &Path) -> Result<()> {
+    let Some(parent) = directory.parent() else { return Ok(()) };
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let mut value = read(parent, file)?;
+        if value.trim().is_empty() && parent != Path::new(CGROUP_ROOT) {
+            inherit_cpuset(parent)?;
+            value = read(parent, file)?;
+        }
+        write(directory, file, value.trim())?;
+    }
+    Ok(())
+}
+
+/// The directory that tells which processes belong to the container: all do, so any hierarchy will do, but
+/// only one can freeze them.
+pub(super) fn for_processes(placement: &Placement) -> Option<&Path> {
+    let directories = placement.directories();
+    directories.iter().find(|directory| has_controller(directory, "freezer")).or(directories.first()).map(PathBuf::as_path)
+}
+
+/// All processes in `directory` and below. A cgroup that vanishes meanwhile is empty.
+pub(super) fn pids(directory: &Path) -> Result<Vec<i32>> {
+    let mut pids: Vec<i32> = match read(directory, "cgroup.procs") {
+        Ok(text) => text.lines().filter_map(|line| line.parse().ok()).collect(),
+        Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV)) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    for child in children(directory)? {
+        pids.extend(self::pids(&directory.join(child))?);
+    }
+    Ok(pids)
+}
+
+pub(super) fn signal_all(directory: &Path, signal: i32) -> Result<()> {
+    for pid in pids(directory)? {
+        // 0 stands for a process that our pid namespace does not see
+        if pid > 0 {
+            match nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), raw(signal)?) {
+                Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+                Err(errno) => return Err(Error::os(format!("kill {pid}"), errno)),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn raw(signal: i32) -> Result<nix::sys::signal::Signal> {
+    nix::sys::signal::Signal::try_from(signal).call(|| format!("signal {signal}"))
+}
+
+/// Frozen first, so that none can fork away from the list; thawed to die.
+pub(super) fn kill(directories: &[PathBuf]) -> Result<()> {
+    let placement = Placement::V1 { directories: directories.to_vec() };
+    let Some(directory) = for_processes(&placement) else { return Ok(()) };
+    let freezer = has_controller(directory, "freezer") && directory.join("freezer.state").exists();
+    let deadline = Instant::now() + EMPTY_DEADLINE;
+    loop {
+        if pids(directory)?.is_empty() {
+            return Ok(());
+        }
+        if freezer {
+            let _ = write(directory, "freezer.state", "FROZEN");
+        }
+        let killed = signal_all(directory, libc::SIGKILL);
+        if freezer {
+            let _ = write(directory, "freezer.state", "THAWED");
+        }
+        killed?;
+        if Instant::now() > deadline {
+            let left = pids(directory)?;
+            return Err(Error::new(format!("processes {left:?} do not end")).path(directory).within(format!("empty cgroup {}", directory.display())));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,63 @@
+//! Version 2: one directory.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, Mode, mkdirat};
+use rustix::io::Errno;
+
+use crate::error::{Call, Error, Result};
+
+use super::{EMPTY_DEADLINE, read, v1, write};
+
+pub(super) fn make(directory: &Path) -> Result<()> {
+    let mkdir = || mkdirat(CWD, directory, Mode::from_raw_mode(0o755));
+    let made = match mkdir() {
+        Err(Errno::NOENT) => {
+            let parent = directory.parent().ok_or_else(|| Error::os("mkdir", Errno::NOENT))?;
+            make_parents(parent)?;
+            mkdir()
+        }
+        result => result,
+    };
+    match made {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) => refuse_busy(directory),
+        Err(errno) => Err(errno).call(|| "mkdir".to_owned()),
+    }
+}
+
+fn make_parents(directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory).call(|| "mkdir".to_owned())
+}
+
+fn refuse_busy(directory: &Path) -> Result<()> {
+    let events = read(directory, "cgroup.events")?;
+    let has = |line: &str| events.lines().any(|event| event == line);
+    if has("populated 1") {
+        let processes = v1::pids(directory)?.len();
+        return Err(Error::new(format!("container's cgroup is not empty: {processes} process(es) found"))
+            .hint("another container uses this cgroupsPath"));
+    }
+    if has("frozen 1") {
+        return Err(Error::new("the cgroup is frozen").hint("thaw or remove it"));
+    }
+    Ok(())
+}
+
+/// `cgroup.kill` (Linux 5.14) reaches all below at once, frozen or not.
+pub(super) fn kill(directory: &Path) -> Result<()> {
+    match write(directory, "cgroup.kill", "1") {
+        Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(()),
+        result => result?,
+    }
+    let deadline = Instant::now() + EMPTY_DEADLINE;
+    while read(directory, "cgroup.events")?.lines().any(|line| line == "populated 1") {
+        if Instant::now() > deadline {
+            let left = v1::pids(directory)?;
+            return Err(Error::new(format!("processes {left:?} do not end")).path(directory));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! From a bundle directory and options to a plan: what create, run and plan share.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::config::Config;
+use crate::error::{Call, Context, Error, Result};
+use crate::host::Host;
+use crate::plan::{self, Console, Plan, Request, Start};
+use crate::sys::exec;
+
+use super::Options;
+
+/// The options of create and run: runc-create(8).
+#[derive(Debug, Args)]
+pub(super) struct BundleOptions {
+    /// The bundle directory
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// Socket that gets the master of the container's terminal
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// Socket that gets a pidfd of the container's process
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
+    /// Write the pid of the container's process to this file
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Move the root instead of pivoting to it (for an initramfs)
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    pub no_new_keyring: bool,
+    /// Pass this many more fds, from 3 on, to the container
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u32,
+}
+
+/// A bundle, read once.
+pub(super) struct Bundle {
+    pub config: Config,
+    pub config_json: Vec<u8>,
+    pub request: Request,
+    pub plan: Plan,
+}
+
+/// More fds than a process may have cannot be passed.
+const MAX_PRESERVED: u32 = 1 << 20;
+
+/// Reads and plans. Nothing is touched.
+pub(super) fn read(id: &str, arguments: &BundleOptions, options: &Options, start: Start, relay: bool) -> Result<Bundle> {
+    crate::state::id::check(id)?;
+    let bundle = std::path::absolute(&arguments.bundle).call(|| "getcwd".to_owned())?;
+    let config_json = read_config(&bundle)?;
+    let mut config = Config::parse(&config_json)?;
+    resolve_sources(&mut config, &bundle);
+    let rootfs = bundle.join(&config.root.path);
+    let rootfs = rootfs
+        .canonicalize()
+        .call(|| "realpath".to_owned())
+        .map_err(|error| error.path(&rootfs).at("/root/path"))
+        .context(|| format!("find the root file system {}", rootfs.display()))?;
+    if !rootfs.is_dir() {
+        return Err(Error::new(format!("root.path must be a directory: {}", rootfs.display())).at("/root/path"));
+    }
+    let (env, preserve_fds) = preserved(arguments.preserve_fds)?;
+    let console = match (&arguments.console_socket, config.process.terminal) {
+        (Some(socket), _) => Console::Socket(socket.clone()),
+        (None, true) if relay => Console::Relay,
+        _ => Console::None,
+    };
+    let wants_lsm = config.process.apparmor_profile.is_some() || config.process.selinux_label.is_some() || config.mount_label.is_some();
+    let host = Host::probe(wants_lsm)?;
+    let notify = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty());
+    let store = options.store();
+    let request = Request {
+        id: id.to_owned(),
+        bundle,
+        rootfs,
+        start,
+        console,
+        no_pivot: arguments.no_pivot,
+        no_new_keyring: arguments.no_new_keyring,
+        preserve_fds,
+        env,
+        notify: notify.map(|_| store.root().join(id).join(crate::state::store::NOTIFY)),
+        no_cgroup: options.no_cgroup()?,
+    };
+    let plan = plan::create::create(&config, &host, &request)?;
+    Ok(Bundle { config, config_json, request, plan })
+}
+
+fn read_config(bundle: &Path) -> Result<Vec<u8>> {
+    use rustix::fs::{Mode, OFlags, open};
+    use std::io::Read;
+    let path = bundle.join("config.json");
+    let read = || {
+        let file = open(&path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).call(|| "open".to_owned())?;
+        let mut bytes = Vec::with_capacity(32 * 1024);
+        // one byte more than is allowed shows that there is more
+        let mut limited = std::fs::File::from(file).take(crate::config::load::LIMIT as u64 + 1);
+        limited.read_to_end(&mut bytes).call(|| "read".to_owned())?;
+        Ok(bytes)
+    };
+    read().map_err(|error: Error| error.path(&path)).context(|| format!("read {}", path.display()))
+}
+
+/// Sources of binds count from the bundle.
+fn resolve_sources(config: &mut Config, bundle: &Path) {
+    for mount in &mut config.mounts {
+        if let crate::config::MountSource::Bind { path, .. } = &mut mount.source
+            && path.is_relative()
+        {
+            *path = bundle.join(&*path);
+        }
+    }
+}
+
+/// `--preserve-fds` and LISTEN_FDS (sd_listen_fds(3)): the container's environment for these, and how many
+/// fds are passed.
+fn preserved(asked: u32) -> Result<(Vec<String>, u32)> {
+    let mut env = Vec::new();
+    let mut count = asked;
+    let listen = std::env::var("LISTEN_FDS").ok().and_then(|number| number.parse::<u32>().ok()).unwrap_or(0);
+    if listen > 0 {
+        env.push(format!("LISTEN_FDS={listen}"));
+        env.push("LISTEN_PID=1".to_owned());
+        if let Ok(names) = std::env::var("LISTEN_FDNAMES") {
+            env.push(format!("LISTEN_FDNAMES={names}"));
+        }
+        count = count.saturating_add(listen);
+    }
+    if count > MAX_PRESERVED {
+        return Err(Error::new(format!("--preserve-fds: {count} is more than {MAX_PRESERVED}")));
+    }
+    for fd in 3..3 + count as i32 {
+        if !exec::is_open(fd) {
+            return Err(Error::new(format!("fd {fd} is not open, of {count} to be preserved"))
+                .hint("--preserve-fds and LISTEN_FDS count fds that the caller opened, from 3 on"));
+        }
+    }
+    Ok((env, count))
+}
+
+pub(super) fn warn(plan: &Plan) {
+    for warning in &plan.warnings {
+        tracing::warn!("{warning}");
+    }
+    for note in &plan.notes {
+        tracing::debug!("{note}");
+    }
+}
+
+/// What an error is about. An absurd id is cut.
+pub(super) fn name(verb: &str, id: &str) -> String {
+    let short: String = id.chars().take(80).collect();
+    if short.is_empty() { verb.to_owned() } else { format!("{verb} {short}") }
+}

@@ -1,0 +1,6 @@
+//! Operations on containers that exist.
+
+pub mod delete;
+pub mod kill;
+pub mod list;
+pub mod start;

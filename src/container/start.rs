@@ -1,0 +1,51 @@
+//! `start`: the byte that the init waits for, and what became of it.
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use crate::error::{Call, Context, Error, Result};
+use crate::hooks;
+use crate::state::record::{Record, Status};
+use crate::state::store::{Entry, FAULT, Store};
+
+/// Starts the user's program and returns when it runs.
+///
+/// # Errors
+/// `does not exist`; it is not created; the program cannot be executed, with the reason.
+pub fn start(store: &Store, id: &str) -> Result<Record> {
+    let entry = store.enter(id)?;
+    entry.lock()?;
+    let record = entry.load_created()?;
+    start_locked(&entry, &record).context(|| format!("start {id}"))?;
+    Ok(record)
+}
+
+fn start_locked(entry: &Entry, record: &Record) -> Result<()> {
+    let fifo = match (entry.status(record)?, entry.open_fifo()?) {
+        (Status::Created, Some(fifo)) => fifo,
+        (Status::Created | Status::Running, _) => return Err(Error::new("cannot start an already running container")),
+        (Status::Stopped, _) => return Err(Error::new("cannot start a container that has stopped")),
+        (Status::Creating, _) => return Err(Error::new("cannot start a container that is being created")),
+    };
+    rustix::io::write(&fifo, b"0").call(|| "write the start FIFO".to_owned())?;
+    entry.remove_fifo();
+    // the other end goes with the execve, or with the init
+    loop {
+        match poll(&mut [PollFd::new(&fifo, PollFlags::empty())], None) {
+            Err(Errno::INTR) => {}
+            result => break result.call(|| "poll".to_owned())?,
+        }
+    };
+    if let Some(fault) = fault(entry) {
+        return Err(fault);
+    }
+    // a failing one is a warning: runtime.md, Lifecycle, step 10
+    hooks::run_all_logging("poststart", &record.poststart, &record.oci_state("running", record.pid()));
+    Ok(())
+}
+
+/// What the init said before it died.
+fn fault(entry: &Entry) -> Option<Error> {
+    let words = entry.read(FAULT).ok().filter(|words| !words.is_empty())?;
+    Some(serde_json::from_slice(&words).unwrap_or_else(|_| Error::new("the container's init failed")))
+}

@@ -1,0 +1,141 @@
+//! What this machine is: facts, read once, as plain data. Tests build a [`Host`] by hand.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::{Call, Error, Result};
+
+/// The mount point of cgroups: systemd's file hierarchy, followed by every distribution.
+pub const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+
+const CGROUP_SUPER_MAGIC: u64 = 0x27_e0eb;
+const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Host {
+    pub cgroups: Cgroups,
+    /// The capabilities that this process can hand on: a bit for each.
+    pub capabilities: u64,
+    pub lsm: Lsm,
+}
+
+/// Which Linux security modules act on labels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Lsm {
+    pub apparmor: bool,
+    pub selinux: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(tag = "version", rename_all = "lowercase")]
+pub enum Cgroups {
+    /// No cgroup file system is mounted.
+    #[default]
+    None,
+    V1 { hierarchies: Vec<Hierarchy> },
+    V2 {
+        /// This process's own cgroup, below the root.
+        own: PathBuf,
+    },
+}
+
+/// A mounted hierarchy of cgroup v1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Hierarchy {
+    /// `cpu`, `cpuacct`; one `systemd` for `name=systemd`.
+    pub controllers: Vec<String>,
+    pub mount: PathBuf,
+    /// This process's own cgroup, below the mount.
+    pub own: PathBuf,
+}
+
+impl Hierarchy {
+    /// The name of its directory: `cpu,cpuacct`.
+    pub fn name(&self) -> String {
+        self.controllers.join(",")
+    }
+}
+
+impl Host {
+    /// Looks at the machine. The LSMs are looked at only `with_lsm`, because the answer costs reads of sysfs.
+    ///
+    /// # Errors
+    /// /proc/self/cgroup cannot be read; capget(2) fails.
+    pub fn probe(with_lsm: bool) -> Result<Self> {
+        let sets = rustix::thread::capabilities(None).call(|| "capget".to_owned())?;
+        Ok(Self {
+            cgroups: probe_cgroups()?,
+            capabilities: sets.permitted.bits(),
+            lsm: if with_lsm { probe_lsm() } else { Lsm::default() },
+        })
+    }
+}
+
+fn probe_lsm() -> Lsm {
+    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    Lsm {
+        apparmor: enabled.is_ok_and(|text| text.starts_with('Y')),
+        selinux: fs::metadata("/sys/fs/selinux/enforce").is_ok(),
+    }
+}
+
+fn magic(path: &Path) -> Option<u64> {
+    rustix::fs::statfs(path).ok().map(|fs| fs.f_type as u64)
+}
+
+fn probe_cgroups() -> Result<Cgroups> {
+    let root = magic(Path::new(CGROUP_ROOT));
+    let text = match fs::read_to_string("/proc/self/cgroup") {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Cgroups::None),
+        Err(error) => return Err(Error::os("read", error).path("/proc/self/cgroup").within("read /proc/self/cgroup")),
+    };
+    if root == Some(CGROUP2_SUPER_MAGIC) {
+        return Ok(Cgroups::V2 { own: parse_own_v2(&text) });
+    }
+    let mut hierarchies = parse_v1(&text);
+    // managers make missing controllers as plain directories of the tmpfs there
+    hierarchies.retain(|hierarchy| magic(&hierarchy.mount) == Some(CGROUP_SUPER_MAGIC));
+    Ok(if hierarchies.is_empty() { Cgroups::None } else { Cgroups::V1 { hierarchies } })
+}
+
+fn parse_own_v2(text: &str) -> PathBuf {
+    text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").into()
+}
+
+/// `9:cpu,cpuacct:/path` lines: cgroups(7).
+fn parse_v1(text: &str) -> Vec<Hierarchy> {
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.splitn(3, ':');
+            let (_, controllers, own) = (fields.next()?, fields.next()?, fields.next()?);
+            if controllers.is_empty() {
+                return None;
+            }
+            let controllers = controllers.strip_prefix("name=").unwrap_or(controllers);
+            Some(Hierarchy {
+                controllers: controllers.split(',').map(str::to_owned).collect(),
+                mount: Path::new(CGROUP_ROOT).join(controllers),
+                own: own.into(),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_of_proc_self_cgroup() {
+        let text = "9:name=systemd:/init.scope\n3:cpu,cpuacct:/a:b\n0::/user.slice\n";
+        let hierarchies = parse_v1(text);
+        assert_eq!(hierarchies.len(), 2);
+        assert_eq!(hierarchies[0].mount, Path::new("/sys/fs/cgroup/systemd"));
+        assert_eq!(hierarchies[1].name(), "cpu,cpuacct");
+        assert_eq!(hierarchies[1].own, Path::new("/a:b"));
+        assert_eq!(parse_own_v2(text), Path::new("/user.slice"));
+    }
+}

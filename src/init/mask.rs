@@ -1,0 +1,100 @@
+//! Masked and read-only paths: config-linux.md.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use crate::error::{Call, Context, Result};
+use crate::sys::mount::{self, SetAttr};
+use crate::sys::root::Root;
+
+use super::mount::context_error;
+
+const MOUNT_ATTR_RDONLY: u64 = 1;
+
+/// Covers each path that exists: a file with the host's /dev/null, a directory with an empty tmpfs. All
+/// directories share one: a superblock for each stalls the kernel's shrinkers on machines with many CPUs.
+pub(super) fn mask(root: Root<'_>, paths: &[PathBuf], null: BorrowedFd<'_>) -> Result<()> {
+    let mut file = Cover { tree: Some(null.try_clone_to_owned().call(|| "dup".to_owned())?), attached: None };
+    let mut directory = Cover::default();
+    for path in paths {
+        cover(root, path, &mut file, &mut directory).map_err(|error| error.path(path)).context(|| format!("mask {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn cover(root: Root<'_>, path: &Path, file: &mut Cover, directory: &mut Cover) -> Result<()> {
+    let target = match root.resolve(path) {
+        Ok(target) => target,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        Err(errno) => return Err(errno).call(|| "open".to_owned()),
+    };
+    // the kernel refuses a file on a directory, which tells them apart without a further call
+    match file.attach(&target) {
+        Err(Errno::NOTDIR) => {}
+        result => return result.call(|| "move_mount".to_owned()),
+    }
+    if directory.tree.is_none() && directory.attached.is_none() {
+        directory.tree = Some(empty_directory()?);
+    }
+    directory.attach(&target).call(|| "move_mount".to_owned())
+}
+
+/// A mount to be put in several places. A detached mount can only be copied since Linux 6.15, an attached one
+/// always: the first is used up, the others are copies of it.
+#[derive(Default)]
+struct Cover {
+    tree: Option<OwnedFd>,
+    attached: Option<OwnedFd>,
+}
+
+impl Cover {
+    fn attach(&mut self, target: &OwnedFd) -> Result<(), Errno> {
+        let tree = match (self.tree.take(), &self.attached) {
+            (Some(tree), _) => tree,
+            (None, Some(attached)) => mount::clone_tree(attached, "", false)?,
+            (None, None) => return Err(Errno::BADF),
+        };
+        match mount::attach(&tree, target) {
+            Ok(()) => {
+                self.attached.get_or_insert(tree);
+                Ok(())
+            }
+            Err(errno) => {
+                self.tree = Some(tree);
+                Err(errno)
+            }
+        }
+    }
+}
+
+fn empty_directory() -> Result<OwnedFd> {
+    let tmpfs = || {
+        let context = mount::Context::open("tmpfs")?;
+        context.string("nr_inodes", "1")?;
+        context.string("mode", "0755")?;
+        context.create()?;
+        context.mount(MOUNT_ATTR_RDONLY | 0xe)
+    };
+    tmpfs().map_err(|error| context_error(error).within("make an empty directory"))
+}
+
+/// Binds each path that exists onto itself, with all below it, read-only.
+pub(super) fn readonly(root: Root<'_>, paths: &[PathBuf]) -> Result<()> {
+    for path in paths {
+        let bind = || {
+            let target = match root.resolve(path) {
+                Ok(target) => target,
+                Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+                Err(errno) => return Err(errno).call(|| "open".to_owned()),
+            };
+            let tree = mount::clone_tree(&target, "", true).call(|| "open_tree".to_owned())?;
+            let change = SetAttr { set: MOUNT_ATTR_RDONLY, recursive: true, ..SetAttr::default() };
+            mount::set_attr(tree.as_fd(), change).call(|| "mount_setattr".to_owned())?;
+            mount::attach(&tree, &target).call(|| "move_mount".to_owned())
+        };
+        bind().map_err(|error| error.path(path)).context(|| format!("make {} read-only", path.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! Keyring, labels, sysctl, no_new_privs, seccomp and the like.
+
+use std::ffi::CString;
+use std::os::fd::AsFd;
+
+use nix::sys::personality::Persona;
+
+use crate::error::{Call, Context, Error, Result};
+use crate::launch::channel::{Channel, Message};
+use crate::plan::step::{MemoryPolicy, Seccomp, Sysctl};
+use crate::sys::proc::Proc;
+use crate::sys::{key, mempolicy, seccomp as filter};
+
+/// A used-up quota of keys, or a kernel without them, is no reason not to run.
+pub(super) fn keyring(name: &str) -> Result<()> {
+    let name = CString::new(name).map_err(|_| Error::new("a NUL in the name of a keyring"))?;
+    if let Err(errno) = key::join_session(&name) {
+        let error = Error::os("keyctl", errno).within("join a session keyring");
+        let hint = if errno == rustix::io::Errno::DQUOT { "; kernel.keys.maxkeys is the limit" } else { "" };
+        tracing::warn!("{error}{hint}: the container shares its caller's");
+    }
+    Ok(())
+}
+
+pub(super) fn personality(domain: u32) -> Result<()> {
+    nix::sys::personality::set(Persona::from_bits_retain(domain as i32)).call(|| "personality".to_owned()).map(drop)
+}
+
+pub(super) fn memory_policy(policy: &MemoryPolicy) -> Result<()> {
+    mempolicy::set_mempolicy(policy.mode, &policy.nodes).call(|| "set_mempolicy".to_owned())
+}
+
+/// Through a procfs of our own: the container's may have anything mounted over it.
+pub(super) fn sysctl(proc: &Proc, settings: &[Sysctl]) -> Result<()> {
+    for Sysctl { name, path, value } in settings {
+        write(proc, &format!("sys/{path}"), value).context(|| format!("set sysctl {name} to {value}")).at(|| format!("/linux/sysctl/{name}"))?;
+    }
+    Ok(())
+}
+
+fn write(proc: &Proc, path: &str, value: &str) -> Result<()> {
+    let file = proc.open_for_writing(path).call(|| format!("open /proc/{path}"))?;
+    rustix::io::write(file, value.as_bytes()).call(|| format!("write /proc/{path}")).map(drop)
+}
+
+pub(super) fn label(proc: &Proc, attribute: &str, label: &str) -> Result<()> {
+    // /proc/thread-self is a link; the thread is the process here
+    let pid = rustix::process::getpid().as_raw_nonzero();
+    write(proc, &format!("{pid}/attr/{attribute}"), label).context(|| format!("set the label {label}"))
+}
+
+pub(super) fn no_new_privileges() -> Result<()> {
+    rustix::thread::set_no_new_privs(true).call(|| "prctl PR_SET_NO_NEW_PRIVS".to_owned())
+}
+
+pub(super) fn seccomp(channel: &Channel, seccomp: &Seccomp) -> Result<()> {
+    let listener = filter::load(&seccomp.program, seccomp.flags)
+        .context(|| format!("load the seccomp filter ({} instructions)", seccomp.program.len()))?;
+    match listener {
+        Some(listener) => channel.send_with(&Message::Listener, Some(listener.as_fd())),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,9 @@
+//! The parent's side of a birth: what is opened, made and recorded around the clone.
+
+mod assets;
+pub mod channel;
+pub mod create;
+pub mod foreground;
+pub mod notify;
+pub mod seal;
+mod tune;

@@ -1,0 +1,5 @@
+//! `ferrun`: see the library.
+
+#![no_main]
+
+ferrun::entry!(ferrun::cli::main);

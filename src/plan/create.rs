@@ -1,0 +1,303 @@
+//! The plan of a create: which steps, in which order.
+
+use crate::config::{Config, Namespace, Namespaces};
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::seccomp;
+
+use super::cgroupfs::{self, Placement};
+use super::step::{Asset, Attributes, Event, HookKind, Mount, MountWhat, NamespaceKind, PropagationKind, Spawn, Step, Tune, TuneEntry};
+use super::{Console, Draft, Plan, Request, Start, devices, identity, mounts};
+
+/// Where the container finds the socket for its notifications.
+const NOTIFY_DIRECTORY: &str = "/run/ferrun-notify";
+
+/// The plan for `config` on `host`.
+///
+/// # Errors
+/// A seccomp profile that does not compile; a terminal without a way to hand it over, or the reverse.
+pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
+    check_console(config, request)?;
+    let mut draft = Draft { warnings: config.warnings.clone(), ..Draft::default() };
+    let placement = if request.no_cgroup {
+        Placement::None
+    } else {
+        cgroupfs::place(config.cgroups_path.as_deref(), &request.id, host)
+    };
+    let spawn = namespaces(&mut draft, config, &placement);
+    let own_root = root(&mut draft, config, host, request, &placement);
+    if own_root {
+        draft_hooks(&mut draft, config);
+        enter_root(&mut draft, config, request);
+    } else {
+        draft.step_at("/root/path", Step::Chroot { path: request.rootfs.clone() });
+        draft.step_at("/process/cwd", Step::MakeDirectory { path: config.process.cwd.clone() });
+        draft_hooks(&mut draft, config);
+    }
+    attributes(&mut draft, config, host, request)?;
+    last_steps(&mut draft, config, request)?;
+    let (after_clone, at_ready) = tunes(config);
+    Ok(Plan { placement, assets: draft.assets, spawn, after_clone, steps: draft.steps, at_ready, warnings: draft.warnings, notes: draft.notes })
+}
+
+fn check_console(config: &Config, request: &Request) -> Result<()> {
+    match (&request.console, config.process.terminal) {
+        (Console::None, true) => Err(Error::new("cannot allocate a terminal for a detached container without --console-socket")
+            .at("/process/terminal")
+            .hint("pass --console-socket, run in the foreground, or set terminal to false")),
+        (Console::Socket(_), false) => {
+            Err(Error::new("--console-socket is only for a container with a terminal").at("/process/terminal").hint("set terminal to true"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Namespaces in the order of [`setns`](https://man7.org/linux/man-pages/man2/setns.2.html): those joined by
+/// path first, the mount namespace last of them, as it takes the host's paths away.
+fn namespaces(draft: &mut Draft, config: &Config, placement: &Placement) -> Spawn {
+    let wanted = &config.namespaces;
+    let mut spawn = Spawn { into_cgroup: matches!(placement, Placement::V2 { .. }), ..Spawn::default() };
+    match &wanted.pid {
+        Namespace::Host => {}
+        Namespace::New => spawn.namespaces.push(NamespaceKind::Pid),
+        Namespace::Join { path, pointer } => {
+            let asset = Asset::Namespace { path: path.clone(), kind: NamespaceKind::Pid };
+            spawn.join_pid = Some(draft.asset(asset, Some(pointer.clone())));
+        }
+    }
+    draft.step(Step::Setsid);
+    if let Placement::V1 { directories } = placement {
+        // before the cgroup namespace is made: what it shows as root is where we are then
+        draft.step_at("/linux/cgroupsPath", Step::JoinCgroup { directories: directories.clone() });
+    }
+    for (kind, namespace) in by_kind(wanted) {
+        join(draft, kind, namespace);
+    }
+    let new: Vec<NamespaceKind> =
+        by_kind(wanted).into_iter().chain([(NamespaceKind::Mount, &wanted.mount)]).filter(|(_, n)| n.is_new()).map(|(kind, _)| kind).collect();
+    if !new.is_empty() {
+        draft.step_at("/linux/namespaces", Step::Unshare { namespaces: new });
+    }
+    if wanted.time.is_new() {
+        draft.step_at("/linux/timeOffsets", Step::EnterTimeNamespace { offsets: config.time_offsets.clone() });
+    }
+    if wanted.network.is_new() {
+        draft.step(Step::Loopback);
+    }
+    if let Some(name) = &config.hostname {
+        draft.step_at("/hostname", Step::Hostname { name: name.clone() });
+    }
+    if let Some(name) = &config.domainname {
+        draft.step_at("/domainname", Step::Domainname { name: name.clone() });
+    }
+    join(draft, NamespaceKind::Mount, &wanted.mount);
+    spawn
+}
+
+/// All but pid and user (made by the clone) and mount (the last).
+fn by_kind(namespaces: &Namespaces) -> [(NamespaceKind, &Namespace); 5] {
+    [
+        (NamespaceKind::Network, &namespaces.network),
+        (NamespaceKind::Ipc, &namespaces.ipc),
+        (NamespaceKind::Uts, &namespaces.uts),
+        (NamespaceKind::Cgroup, &namespaces.cgroup),
+        (NamespaceKind::Time, &namespaces.time),
+    ]
+}
+
+fn join(draft: &mut Draft, kind: NamespaceKind, namespace: &Namespace) {
+    if let Namespace::Join { path, pointer } = namespace {
+        let asset = Asset::Namespace { path: path.clone(), kind };
+        let namespace = draft.asset(asset, Some(pointer.clone()));
+        draft.step_at(pointer.clone(), Step::JoinNamespace { kind, namespace });
+    }
+}
+
+/// The root file system with all its mounts. False when the container shares the host's mount namespace:
+/// nothing is ever mounted there.
+fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, placement: &Placement) -> bool {
+    let mount_namespace = &config.namespaces.mount;
+    if mount_namespace.is_host() {
+        if !config.mounts.is_empty() {
+            draft.warnings.push("mounts and devices are left out: the container has no mount namespace of its own".to_owned());
+        }
+        return false;
+    }
+    if mount_namespace.is_new() {
+        draft.step(Step::DetachPropagation);
+    }
+    let inherited = mounts::inherited(config);
+    let tree = Asset::Tree {
+        path: request.rootfs.clone(),
+        recursive: true,
+        attributes: vec![Attributes { propagation: Some(inherited.kind), recursive: true, ..Attributes::default() }],
+        procfs: false,
+    };
+    let root = draft.asset(tree, Some("/root/path".to_owned()));
+    draft.step_at("/root/path", Step::AttachRoot { root, path: request.rootfs.clone() });
+    mounts::plan(draft, config, host, placement);
+    if let Some(directory) = &request.notify {
+        let attributes = vec![Attributes { propagation: Some(PropagationKind::Private), ..Attributes::default() }];
+        let tree = draft.asset(Asset::Tree { path: directory.clone(), recursive: false, attributes, procfs: false }, None);
+        let what = MountWhat::Tree { tree };
+        draft.step(Step::Mount(Mount { destination: NOTIFY_DIRECTORY.into(), what, attributes: Vec::new(), real_directory: false }));
+    }
+    devices::plan(draft, config);
+    draft.step_at("/process/cwd", Step::MakeDirectory { path: config.process.cwd.clone() });
+    true
+}
+
+/// A barrier only if a hook of the host's side waits for it.
+fn draft_hooks(draft: &mut Draft, config: &Config) {
+    if !config.hooks.prestart.is_empty() || !config.hooks.create_runtime.is_empty() {
+        draft.step(Step::Barrier { event: Event::Mounted });
+    }
+    let hooks = &config.hooks.create_container;
+    if !hooks.is_empty() {
+        draft.step_at("/hooks/createContainer", Step::Hooks { kind: HookKind::CreateContainer, hooks: hooks.clone() });
+    }
+}
+
+fn enter_root(draft: &mut Draft, config: &Config, request: &Request) {
+    if !config.namespaces.mount.is_new() {
+        // a pivot would change the root of everybody else in that namespace
+        draft.step_at("/root/path", Step::Chroot { path: request.rootfs.clone() });
+    } else if request.no_pivot {
+        draft.step_at("/root/path", Step::MoveRoot);
+    } else {
+        draft.step_at("/root/path", Step::PivotRoot);
+    }
+    if let Some(propagation) = config.root.propagation {
+        draft.step_at("/linux/rootfsPropagation", Step::RootPropagation { propagation });
+    }
+    if config.process.terminal {
+        let path = match &request.console {
+            Console::Socket(path) => Some(path.clone()),
+            _ => None,
+        };
+        let socket = path.map(|path| draft.asset(Asset::ConsoleSocket { path }, None));
+        let step = Step::Console { socket, size: config.process.console_size, owner: config.process.user.uid };
+        draft.step_at("/process/terminal", step);
+    }
+    if !config.sysctl.is_empty() {
+        draft.step_at("/linux/sysctl", Step::Sysctl { settings: config.sysctl.clone() });
+    }
+    if !config.readonly_paths.is_empty() {
+        draft.step_at("/linux/readonlyPaths", Step::ReadonlyPaths { paths: config.readonly_paths.clone() });
+    }
+    if !config.masked_paths.is_empty() {
+        let null = draft.asset(Asset::Null, None);
+        draft.step_at("/linux/maskedPaths", Step::MaskedPaths { paths: config.masked_paths.clone(), null });
+    }
+    if config.root.readonly {
+        draft.step_at("/root/readonly", Step::RootReadonly);
+    }
+}
+
+fn attributes(draft: &mut Draft, config: &Config, host: &Host, request: &Request) -> Result<()> {
+    let process = &config.process;
+    if !request.no_new_keyring {
+        draft.step(Step::Keyring { name: format!("_ses.{}", request.id) });
+    }
+    if let Some(policy) = &config.memory_policy {
+        draft.step_at("/linux/memoryPolicy", Step::MemoryPolicy(policy.clone()));
+    }
+    if let Some(domain) = config.personality {
+        draft.step_at("/linux/personality", Step::Personality { domain });
+    }
+    draft.step_at("/process/user/umask", Step::Umask { mask: process.user.umask.unwrap_or(0o022) });
+    labels(draft, config, host);
+    if process.no_new_privileges {
+        draft.step_at("/process/noNewPrivileges", Step::NoNewPrivileges);
+    }
+    // without no_new_privs the filter needs CAP_SYS_ADMIN; with a listener the parent must still be there
+    if !process.no_new_privileges || has_listener(config) {
+        seccomp(draft, config)?;
+    }
+    identity::plan(draft, config, host);
+    if !process.env.iter().any(|variable| variable.starts_with("HOME=")) {
+        draft.step_at("/process/user/uid", Step::Home { uid: process.user.uid });
+    }
+    Ok(())
+}
+
+/// Labels of security modules that this host does not have are left out with a warning, as crun does.
+fn labels(draft: &mut Draft, config: &Config, host: &Host) {
+    let process = &config.process;
+    if let Some(profile) = &process.apparmor_profile {
+        if host.lsm.apparmor {
+            let label = format!("exec {profile}");
+            draft.step_at("/process/apparmorProfile", Step::LsmLabel { attribute: "apparmor/exec".to_owned(), label });
+        } else {
+            draft.warnings.push(format!("apparmorProfile {profile} is left out: this host has no AppArmor"));
+        }
+    }
+    if let Some(label) = &process.selinux_label {
+        if host.lsm.selinux {
+            draft.step_at("/process/selinuxLabel", Step::LsmLabel { attribute: "exec".to_owned(), label: label.clone() });
+        } else {
+            draft.warnings.push(format!("selinuxLabel {label} is left out: this host has no SELinux"));
+        }
+    }
+    if let Some(label) = &config.mount_label
+        && !host.lsm.selinux
+    {
+        draft.warnings.push(format!("mountLabel {label} is left out: this host has no SELinux"));
+    }
+}
+
+fn has_listener(config: &Config) -> bool {
+    config.seccomp.as_ref().is_some_and(|seccomp| seccomp.listener.is_some())
+}
+
+fn seccomp(draft: &mut Draft, config: &Config) -> Result<()> {
+    if let Some(profile) = config.seccomp.as_ref().filter(|profile| profile.restricts()) {
+        let program = seccomp::compile(profile)?;
+        if !program.unknown.is_empty() {
+            draft.notes.push(format!("seccomp: no such system call: {}", program.unknown.join(", ")));
+        }
+        let step = super::step::Seccomp { program: program.instructions, flags: profile.flags };
+        draft.step_at("/linux/seccomp", Step::Seccomp(step));
+    }
+    Ok(())
+}
+
+fn last_steps(draft: &mut Draft, config: &Config, request: &Request) -> Result<()> {
+    let process = &config.process;
+    let name = process.args.first().cloned().unwrap_or_default();
+    let path = process.env.iter().find_map(|variable| variable.strip_prefix("PATH=")).map(str::to_owned);
+    draft.step_at("/process/args/0", Step::FindProgram { name, path });
+    let fifo = (request.start == Start::Later).then(|| {
+        draft.asset(Asset::FaultFile, None);
+        draft.asset(Asset::StartFifo, None)
+    });
+    draft.step(Step::CloseFds { preserve: request.preserve_fds });
+    draft.step(Step::Barrier { event: Event::Ready });
+    if let Some(fifo) = fifo {
+        draft.step(Step::AwaitStart { fifo });
+    }
+    let hooks = &config.hooks.start_container;
+    if !hooks.is_empty() {
+        draft.step_at("/hooks/startContainer", Step::Hooks { kind: HookKind::StartContainer, hooks: hooks.clone() });
+    }
+    if process.no_new_privileges && !has_listener(config) {
+        seccomp(draft, config)?;
+    }
+    let mut env = process.env.clone();
+    env.extend(request.env.iter().cloned());
+    if request.notify.is_some() {
+        env.push(format!("NOTIFY_SOCKET={NOTIFY_DIRECTORY}/notify.sock"));
+    }
+    draft.step_at("/process/args", Step::Exec { args: process.args.clone(), env });
+    Ok(())
+}
+
+/// By pid: the score at once, the scheduler last (a deadline task can neither fork nor be moved).
+fn tunes(config: &Config) -> (Vec<TuneEntry>, Vec<TuneEntry>) {
+    let process = &config.process;
+    let entry = |tune, pointer: &str| TuneEntry { tune, pointer: pointer.to_owned() };
+    let score = process.oom_score_adj.map(|value| entry(Tune::OomScoreAdj { value }, "/process/oomScoreAdj"));
+    let io = process.io_priority.map(|priority| entry(Tune::IoPriority(priority), "/process/ioPriority"));
+    let scheduler = process.scheduler.map(|scheduler| entry(Tune::Scheduler(scheduler), "/process/scheduler"));
+    (score.into_iter().collect(), io.into_iter().chain(scheduler).collect())
+}

@@ -1,0 +1,66 @@
+//! Who the program is: user, capabilities, limits, and the order in which the kernel lets them be set
+//! (design: user namespaces first, seccomp last).
+
+use crate::config::{Capabilities, Config};
+use crate::host::Host;
+
+use super::Draft;
+use super::step::Step;
+
+pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host) {
+    let process = &config.process;
+    if !process.rlimits.is_empty() {
+        draft.step_at("/process/rlimits", Step::Rlimits { rlimits: process.rlimits.clone() });
+    }
+    draft.step_at("/process/cwd", Step::Chdir { path: process.cwd.clone() });
+    let capabilities = process.capabilities.map(|wanted| grantable(draft, wanted, host));
+    if let Some(capabilities) = capabilities {
+        draft.step_at("/process/capabilities/bounding", Step::BoundingSet { keep: capabilities.bounding });
+    }
+    let user = &process.user;
+    draft.step_at(
+        "/process/user",
+        Step::User {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.additional_gids.clone(),
+            keep: user.uid != 0 && capabilities.is_some_and(|sets| sets.permitted != 0),
+        },
+    );
+    if let Some(capabilities) = capabilities {
+        draft.step_at("/process/capabilities", Step::Capabilities(capabilities));
+    }
+    draft.step_at("/process/cwd", Step::ProveCwd { path: process.cwd.clone() });
+}
+
+/// What this process can hand on of what is wanted; the rest is a warning, as the spec says.
+fn grantable(draft: &mut Draft, wanted: Capabilities, host: &Host) -> Capabilities {
+    let have = host.capabilities;
+    let granted = Capabilities {
+        bounding: wanted.bounding,
+        permitted: wanted.permitted & have,
+        effective: wanted.effective & wanted.permitted & have,
+        inheritable: wanted.inheritable & have,
+        ambient: wanted.ambient & wanted.permitted & wanted.inheritable & have,
+    };
+    let missing = (wanted.permitted | wanted.effective | wanted.inheritable | wanted.ambient) & !have;
+    if missing != 0 {
+        draft.warnings.push(format!("capabilities that this process does not have cannot be granted: {}", names(missing)));
+    }
+    let unusable = (wanted.effective & !wanted.permitted) | (wanted.ambient & !(wanted.permitted & wanted.inheritable));
+    if unusable & have != 0 {
+        draft.warnings.push(format!("effective or ambient capabilities that are not permitted are left out: {}", names(unusable & have)));
+    }
+    granted
+}
+
+fn names(mask: u64) -> String {
+    let names: Vec<String> = caps::all()
+        .into_iter()
+        .filter(|capability| mask & capability.bitmask() != 0)
+        .map(|capability| capability.to_string())
+        .collect();
+    let mut names = names;
+    names.sort();
+    names.join(", ")
+}

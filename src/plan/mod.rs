@@ -1,0 +1,104 @@
+//! The complete, flat list of what a birth will do, made by a pure function: no I/O, no system calls.
+
+pub mod cgroupfs;
+pub mod create;
+mod devices;
+mod identity;
+mod mounts;
+mod show;
+pub mod step;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use cgroupfs::Placement;
+use step::{Asset, AssetEntry, AssetId, Entry, Spawn, Step, TuneEntry};
+
+/// What the caller asks for beside config.json.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Request {
+    pub id: String,
+    /// Absolute.
+    pub bundle: PathBuf,
+    /// Absolute, links resolved.
+    pub rootfs: PathBuf,
+    pub start: Start,
+    pub console: Console,
+    pub no_pivot: bool,
+    pub no_new_keyring: bool,
+    /// How many fds after the standard ones the container inherits.
+    pub preserve_fds: u32,
+    /// Added after the container's own environment.
+    pub env: Vec<String>,
+    /// The directory of the socket through which the container notifies us.
+    pub notify: Option<PathBuf>,
+    /// No cgroup at all.
+    pub no_cgroup: bool,
+}
+
+/// Who starts the user's program.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// A later `start`, through the FIFO.
+    #[default]
+    Later,
+    /// This very process, through the channel.
+    Now,
+}
+
+/// Where a terminal's master goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Console {
+    #[default]
+    None,
+    /// To the socket at this path.
+    Socket(PathBuf),
+    /// To this process, which relays.
+    Relay,
+}
+
+/// A birth as data.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plan {
+    pub placement: Placement,
+    pub assets: Vec<AssetEntry>,
+    pub spawn: Spawn,
+    /// By the parent, as soon as the child exists.
+    pub after_clone: Vec<TuneEntry>,
+    /// By the init, in this order.
+    pub steps: Vec<Entry>,
+    /// By the parent, when the init is ready.
+    pub at_ready: Vec<TuneEntry>,
+    /// What is left out by rule, for the log.
+    pub warnings: Vec<String>,
+    /// What a log at level debug wants to know.
+    #[serde(skip)]
+    pub notes: Vec<String>,
+}
+
+/// A plan in the making.
+#[derive(Debug, Default)]
+struct Draft {
+    assets: Vec<AssetEntry>,
+    steps: Vec<Entry>,
+    warnings: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Draft {
+    fn asset(&mut self, asset: Asset, pointer: Option<String>) -> AssetId {
+        self.assets.push(AssetEntry { asset, pointer });
+        AssetId(self.assets.len() - 1)
+    }
+
+    fn step(&mut self, step: Step) {
+        self.steps.push(Entry { step, pointer: None });
+    }
+
+    fn step_at(&mut self, pointer: impl Into<String>, step: Step) {
+        self.steps.push(Entry { step, pointer: Some(pointer.into()) });
+    }
+}

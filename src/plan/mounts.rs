@@ -1,0 +1,134 @@
+//! `/mounts` → mount steps and the assets that they attach.
+
+use std::path::Path;
+
+use crate::config::{Config, Mount, MountOptions, MountSource, Propagation};
+use crate::host::{CGROUP_ROOT, Cgroups, Host};
+
+use super::Draft;
+use super::cgroupfs::Placement;
+use super::step::{self, Asset, AssetId, Attributes, CgroupBind, FsMount, Link, MountWhat, PropagationKind, Step};
+
+const MOUNT_ATTR_RDONLY: u64 = 1;
+
+/// File systems of the kernel's own: their superblock may be shared with others, so only the mount is made
+/// read-only.
+const PSEUDO: [&str; 7] = ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"];
+
+pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host, placement: &Placement) {
+    for mount in &config.mounts {
+        let what = match &mount.source {
+            MountSource::Bind { path, recursive } => bind(draft, config, mount, path, *recursive),
+            MountSource::Fs { fstype, source } => MountWhat::Fs(fs(&mount.options, fstype, source)),
+            MountSource::Remount => MountWhat::Remount,
+            MountSource::Cgroup => match cgroup(draft, config, mount, host, placement) {
+                Some(what) => what,
+                None => continue,
+            },
+        };
+        let attributes = match what {
+            // a tree got its attributes when it was opened
+            MountWhat::Tree { .. } => Vec::new(),
+            _ => attributes(&mount.options, false, None),
+        };
+        let real_directory = matches!(&what, MountWhat::Fs(fs) if fs.fstype == "proc" || fs.fstype == "sysfs");
+        let step = Step::Mount(step::Mount { destination: mount.destination.clone(), what, attributes, real_directory });
+        draft.step_at(mount.pointer.clone(), step);
+    }
+}
+
+/// In which order mount_setattr(2) is called on a mount. Changes of the same depth are one call.
+fn attributes(options: &MountOptions, recursive: bool, default: Option<Propagation>) -> Vec<Attributes> {
+    let mut calls: Vec<Attributes> = Vec::new();
+    let mut add = |next: Attributes| {
+        if let Some(last) = calls.last_mut()
+            && last.recursive == next.recursive
+            && (last.propagation.is_none() || next.propagation.is_none())
+        {
+            last.set = last.set & !next.clear | next.set;
+            last.clear |= next.clear;
+            last.propagation = last.propagation.or(next.propagation);
+            return;
+        }
+        calls.push(next);
+    };
+    let propagation = if options.propagation.is_empty() { default.as_slice() } else { &options.propagation };
+    for change in propagation {
+        add(Attributes { propagation: Some(change.kind), recursive: recursive && change.recursive, ..Attributes::default() });
+    }
+    for (attr, deep) in [(options.recursive_attr, true), (options.attr, false)] {
+        if attr != Default::default() {
+            add(Attributes { set: attr.set, clear: attr.clear, propagation: None, recursive: recursive && deep });
+        }
+    }
+    calls
+}
+
+fn tree(draft: &mut Draft, path: &Path, recursive: bool, attributes: Vec<Attributes>, pointer: &str, procfs: bool) -> AssetId {
+    let asset = Asset::Tree { path: path.to_owned(), recursive, attributes, procfs };
+    draft.asset(asset, Some(pointer.to_owned()))
+}
+
+fn bind(draft: &mut Draft, config: &Config, mount: &Mount, path: &Path, recursive: bool) -> MountWhat {
+    let attributes = attributes(&mount.options, recursive, Some(inherited(config)));
+    let procfs = mount.destination == Path::new("/proc");
+    MountWhat::Tree { tree: tree(draft, path, recursive, attributes, &format!("{}/source", mount.pointer), procfs) }
+}
+
+/// What a tree of the host becomes when nobody says: it receives the host's later mounts, as with runc,
+/// unless rootfsPropagation says more.
+pub(super) fn inherited(config: &Config) -> Propagation {
+    let kind = config.root.propagation.map_or(PropagationKind::Slave, |propagation| match propagation.kind {
+        PropagationKind::Private | PropagationKind::Unbindable => PropagationKind::Private,
+        PropagationKind::Slave | PropagationKind::Shared => PropagationKind::Slave,
+    });
+    Propagation { kind, recursive: true }
+}
+
+fn fs(options: &MountOptions, fstype: &str, source: &str) -> FsMount {
+    let mut flags = options.flags.clone();
+    if options.attr.set & MOUNT_ATTR_RDONLY != 0 && !PSEUDO.contains(&fstype) {
+        flags.push("ro".to_owned());
+    }
+    FsMount {
+        fstype: fstype.to_owned(),
+        source: source.to_owned(),
+        flags,
+        data: options.data.clone(),
+        inherit_mode: fstype == "tmpfs" && !options.data.iter().any(|data| data.key == "mode"),
+        tmpcopyup: options.tmpcopyup,
+    }
+}
+
+/// Binds of what is there, never fresh cgroup mounts: those wait for RCU grace periods.
+fn cgroup(draft: &mut Draft, config: &Config, mount: &Mount, host: &Host, placement: &Placement) -> Option<MountWhat> {
+    match (&host.cgroups, placement) {
+        (Cgroups::V1 { hierarchies }, Placement::V1 { directories }) => {
+            let mut binds = Vec::new();
+            let mut links = Vec::new();
+            for (hierarchy, directory) in hierarchies.iter().zip(directories) {
+                let name = hierarchy.name();
+                let tree = tree(draft, directory, false, Vec::new(), &mount.pointer, false);
+                if hierarchy.controllers.len() > 1 {
+                    links.extend(hierarchy.controllers.iter().map(|controller| Link {
+                        link: controller.clone(),
+                        target: name.clone(),
+                        replace: false,
+                    }));
+                }
+                binds.push(CgroupBind { name, tree });
+            }
+            let readonly = mount.options.attr.set & MOUNT_ATTR_RDONLY != 0;
+            Some(MountWhat::CgroupV1 { hierarchies: binds, links, readonly })
+        }
+        (Cgroups::V2 { .. }, Placement::V2 { directory }) => {
+            let path = if config.namespaces.cgroup.is_host() { Path::new(CGROUP_ROOT) } else { directory };
+            let attributes = attributes(&mount.options, false, None);
+            Some(MountWhat::Tree { tree: tree(draft, path, false, attributes, &mount.pointer, false) })
+        }
+        _ => {
+            draft.warnings.push(format!("{}: no cgroups to show at {}", mount.pointer, mount.destination.display()));
+            None
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The vocabulary: all that an init can be told to do, and what the parent opens for it.
+//!
+//! What is not in a step does not exist for the init. A step holds no policy: every choice was made when
+//! the plan was.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+pub use crate::config::{
+    Capabilities, DeviceKind, IoPriority, MemoryPolicy, MountData, Propagation, PropagationKind, Rlimit, Scheduler, Sysctl, TimeOffset,
+};
+pub use crate::hooks::Hook;
+pub use crate::seccomp::Instruction;
+
+/// Which of the plan's assets: an fd that the parent opened before the clone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct AssetId(pub usize);
+
+/// What the parent opens before the clone, in the host's view of the file system.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "asset", rename_all = "kebab-case")]
+pub enum Asset {
+    /// A detached copy of the mount at `path`, with `attributes` already set.
+    Tree {
+        path: PathBuf,
+        recursive: bool,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        attributes: Vec<Attributes>,
+        /// It must be a procfs: only that may be bound on /proc.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        procfs: bool,
+    },
+    /// A detached copy of the host's /dev/null, proved to be device 1:3 (CVE-2025-31133).
+    Null,
+    Namespace { path: PathBuf, kind: NamespaceKind },
+    /// The connection to which the terminal's master goes.
+    ConsoleSocket { path: PathBuf },
+    /// The FIFO that `start` writes to.
+    StartFifo,
+    /// Where the init of a created container writes its last words.
+    FaultFile,
+}
+
+/// An asset and where in config.json it comes from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AssetEntry {
+    #[serde(flatten)]
+    pub asset: Asset,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+}
+
+/// One mount_setattr(2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Attributes {
+    /// MOUNT_ATTR_* bits.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub set: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub clear: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub propagation: Option<PropagationKind>,
+    pub recursive: bool,
+}
+
+fn is_zero(bits: &u64) -> bool {
+    *bits == 0
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NamespaceKind {
+    Cgroup,
+    Ipc,
+    Mount,
+    Network,
+    Pid,
+    Time,
+    User,
+    Uts,
+}
+
+impl NamespaceKind {
+    /// CLONE_NEW*.
+    pub fn flag(self) -> u64 {
+        let flag = match self {
+            Self::Cgroup => libc::CLONE_NEWCGROUP,
+            Self::Ipc => libc::CLONE_NEWIPC,
+            Self::Mount => libc::CLONE_NEWNS,
+            Self::Network => libc::CLONE_NEWNET,
+            Self::Pid => libc::CLONE_NEWPID,
+            Self::Time => 0x80,
+            Self::User => libc::CLONE_NEWUSER,
+            Self::Uts => libc::CLONE_NEWUTS,
+        };
+        flag as u64
+    }
+}
+
+/// The one clone3 of a birth.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Spawn {
+    /// What only clone can make: pid and user namespaces.
+    pub namespaces: Vec<NamespaceKind>,
+    /// A pid namespace that the parent enters for its children before the clone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join_pid: Option<AssetId>,
+    /// The child is born in its cgroup (v2).
+    pub into_cgroup: bool,
+}
+
+/// What the parent does for the child, by its pid.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "tune", rename_all = "kebab-case")]
+pub enum Tune {
+    OomScoreAdj { value: i32 },
+    Scheduler(Scheduler),
+    IoPriority(IoPriority),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TuneEntry {
+    #[serde(flatten)]
+    pub tune: Tune,
+    pub pointer: String,
+}
+
+/// A step and where in config.json it comes from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Entry {
+    #[serde(flatten)]
+    pub step: Step,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+}
+
+/// One thing that the init does.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub enum Step {
+    /// Tell the parent how far we are, and wait for its word.
+    Barrier { event: Event },
+    /// A session of its own: no controlling terminal, no job control of the caller's.
+    Setsid,
+    /// Write `0` into `tasks` of each of these cgroup v1 directories.
+    JoinCgroup { directories: Vec<PathBuf> },
+    JoinNamespace { kind: NamespaceKind, namespace: AssetId },
+    Unshare { namespaces: Vec<NamespaceKind> },
+    /// Set the offsets of the time namespace just unshared, and enter it.
+    EnterTimeNamespace { offsets: Vec<TimeOffset> },
+    Loopback,
+    Hostname { name: String },
+    Domainname { name: String },
+    /// Nothing that is mounted from here on reaches the host.
+    DetachPropagation,
+    /// Make `root` the mount at `path`, the root of what follows.
+    AttachRoot { root: AssetId, path: PathBuf },
+    Mount(Mount),
+    /// Make a directory of the container, unless it is there.
+    MakeDirectory { path: PathBuf },
+    Devices { devices: Vec<Device>, links: Vec<Link> },
+    Hooks { kind: HookKind, hooks: Vec<Hook> },
+    PivotRoot,
+    /// MS_MOVE and chroot: for a root that cannot be pivoted away from (an initramfs).
+    MoveRoot,
+    /// No mount namespace of its own: only the root directory changes.
+    Chroot { path: PathBuf },
+    RootPropagation { propagation: Propagation },
+    Console { socket: Option<AssetId>, size: Option<(u16, u16)>, owner: u32 },
+    Sysctl { settings: Vec<Sysctl> },
+    RootReadonly,
+    ReadonlyPaths { paths: Vec<PathBuf> },
+    MaskedPaths { paths: Vec<PathBuf>, null: AssetId },
+    Keyring { name: String },
+    Personality { domain: u32 },
+    MemoryPolicy(MemoryPolicy),
+    Umask { mask: u32 },
+    /// Write `label` to a file of /proc/thread-self/attr.
+    LsmLabel { attribute: String, label: String },
+    NoNewPrivileges,
+    Seccomp(Seccomp),
+    Rlimits { rlimits: Vec<Rlimit> },
+    /// Enter the working directory while still privileged; where that is refused, [`Step::ProveCwd`] does it.
+    Chdir { path: PathBuf },
+    /// Supplementary groups, gid, uid; with `keep` the permitted capabilities survive.
+    User { uid: u32, gid: u32, groups: Vec<u32>, keep: bool },
+    BoundingSet { keep: u64 },
+    Capabilities(Capabilities),
+    /// The working directory is inside the container's root (CVE-2024-21626).
+    ProveCwd { path: PathBuf },
+    /// HOME as the container's /etc/passwd has it for `uid`.
+    Home { uid: u32 },
+    /// Find `name` in `path` (the value of PATH) or as a path, and prove that it can be executed.
+    FindProgram { name: String, path: Option<String> },
+    /// Close everything but the standard fds, the `preserve` after them and what the last steps need.
+    CloseFds { preserve: u32 },
+    /// Wait for the byte of `start`.
+    AwaitStart { fifo: AssetId },
+    Exec { args: Vec<String>, env: Vec<String> },
+}
+
+/// What the parent waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Event {
+    /// The namespaces exist and all is mounted; the root is not yet changed.
+    Mounted,
+    /// Only the start is missing.
+    Ready,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Mount {
+    pub destination: PathBuf,
+    #[serde(flatten)]
+    pub what: MountWhat,
+    /// Applied in this order before it is attached.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<Attributes>,
+    /// The destination must be a directory with no symlink on the way, and is made when missing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub real_directory: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "mount", rename_all = "kebab-case")]
+pub enum MountWhat {
+    Fs(FsMount),
+    Tree { tree: AssetId },
+    /// A tmpfs with one bind of the container's directory for each hierarchy, and `links` for co-mounted controllers.
+    CgroupV1 { hierarchies: Vec<CgroupBind>, links: Vec<Link>, readonly: bool },
+    /// Change what is mounted there already.
+    Remount,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FsMount {
+    pub fstype: String,
+    pub source: String,
+    /// Superblock flags by their fsconfig names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub data: Vec<MountData>,
+    /// A tmpfs without `mode=` gets the mode of the directory that it covers.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub inherit_mode: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tmpcopyup: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CgroupBind {
+    pub name: String,
+    pub tree: AssetId,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Link {
+    /// For [`Step::Devices`] an absolute path, for a cgroup mount a name.
+    pub link: String,
+    pub target: String,
+    /// Replace what is there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Device {
+    pub path: PathBuf,
+    pub kind: DeviceKind,
+    pub major: u32,
+    pub minor: u32,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Bind the host's node instead of making one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bind: Option<AssetId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+}
+
+/// A filter to be loaded. With SECCOMP_FILTER_FLAG_NEW_LISTENER the notification fd goes to the parent.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Seccomp {
+    /// Shown as how many there are.
+    #[serde(serialize_with = "count")]
+    pub program: Vec<Instruction>,
+    /// SECCOMP_FILTER_FLAG_*.
+    pub flags: u32,
+}
+
+fn count<S: serde::Serializer>(program: &[Instruction], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(program.len() as u64)
+}
+
+/// When a hook runs: config.md, POSIX-platform Hooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HookKind {
+    Prestart,
+    CreateRuntime,
+    CreateContainer,
+    StartContainer,
+    Poststart,
+    Poststop,
+}
+
+impl HookKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prestart => "prestart",
+            Self::CreateRuntime => "createRuntime",
+            Self::CreateContainer => "createContainer",
+            Self::StartContainer => "startContainer",
+            Self::Poststart => "poststart",
+            Self::Poststop => "poststop",
+        }
+    }
+}
+
+impl Step {
+    /// The step's name as `ferrun plan` prints it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Barrier { .. } => "barrier",
+            Self::Setsid => "setsid",
+            Self::JoinCgroup { .. } => "join-cgroup",
+            Self::JoinNamespace { .. } => "join-namespace",
+            Self::Unshare { .. } => "unshare",
+            Self::EnterTimeNamespace { .. } => "enter-time-namespace",
+            Self::Loopback => "loopback",
+            Self::Hostname { .. } => "hostname",
+            Self::Domainname { .. } => "domainname",
+            Self::DetachPropagation => "detach-propagation",
+            Self::AttachRoot { .. } => "attach-root",
+            Self::Mount(_) => "mount",
+            Self::MakeDirectory { .. } => "make-directory",
+            Self::Devices { .. } => "devices",
+            Self::Hooks { .. } => "hooks",
+            Self::PivotRoot => "pivot-root",
+            Self::MoveRoot => "move-root",
+            Self::Chroot { .. } => "chroot",
+            Self::RootPropagation { .. } => "root-propagation",
+            Self::Console { .. } => "console",
+            Self::Sysctl { .. } => "sysctl",
+            Self::RootReadonly => "root-readonly",
+            Self::ReadonlyPaths { .. } => "readonly-paths",
+            Self::MaskedPaths { .. } => "masked-paths",
+            Self::Keyring { .. } => "keyring",
+            Self::Personality { .. } => "personality",
+            Self::MemoryPolicy(_) => "memory-policy",
+            Self::Umask { .. } => "umask",
+            Self::LsmLabel { .. } => "lsm-label",
+            Self::NoNewPrivileges => "no-new-privileges",
+            Self::Seccomp(_) => "seccomp",
+            Self::Rlimits { .. } => "rlimits",
+            Self::Chdir { .. } => "chdir",
+            Self::User { .. } => "user",
+            Self::BoundingSet { .. } => "bounding-set",
+            Self::Capabilities(_) => "capabilities",
+            Self::ProveCwd { .. } => "prove-cwd",
+            Self::Home { .. } => "home",
+            Self::FindProgram { .. } => "find-program",
+            Self::CloseFds { .. } => "close-fds",
+            Self::AwaitStart { .. } => "await-start",
+            Self::Exec { .. } => "exec",
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The record of a container, and the documents made of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::hooks::Hook;
+use crate::plan::cgroupfs::Placement;
+
+use super::process::Process;
+
+/// The layout of [`Record`]; a record of another version is not touched.
+pub const VERSION: u32 = 1;
+
+/// `state.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub version: u32,
+    pub id: String,
+    pub phase: Phase,
+    pub oci_version: String,
+    pub bundle: PathBuf,
+    pub rootfs: PathBuf,
+    /// RFC 3339, UTC.
+    pub created: String,
+    /// The uid that created it.
+    pub owner: u32,
+    /// The init, from phase `created` on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Process>,
+    /// Its pid namespace is its own: when the init is gone, so is everything in it.
+    #[serde(default)]
+    pub own_pid_namespace: bool,
+    pub placement: Placement,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// The hooks that later commands run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub poststart: Vec<Hook>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub poststop: Vec<Hook>,
+}
+
+/// How far the creator got. What a process is doing now is derived, never stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// With a free lock: the creator died.
+    Creating,
+    Created,
+}
+
+/// runtime.md, State; `stopped` among them is derived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Creating,
+    Created,
+    Running,
+    Stopped,
+}
+
+impl Status {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// The state document that hooks read: runtime.md, State.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OciState<'a> {
+    oci_version: &'a str,
+    id: &'a str,
+    status: &'a str,
+    #[serde(skip_serializing_if = "is_none")]
+    pid: i32,
+    bundle: &'a PathBuf,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a BTreeMap<String, String>,
+}
+
+fn is_none(pid: &i32) -> bool {
+    *pid == 0
+}
+
+impl Record {
+    /// The state document in the field's own form; `pid` 0 is left out.
+    pub fn oci_state(&self, status: &str, pid: i32) -> String {
+        let state = OciState { oci_version: &self.oci_version, id: &self.id, status, pid, bundle: &self.bundle, annotations: &self.annotations };
+        serde_json::to_string(&state).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.init.map_or(0, |init| init.pid)
+    }
+}

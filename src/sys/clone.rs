@@ -1,0 +1,70 @@
+//! clone3(2), unshare(2) and setns(2).
+
+use std::convert::Infallible;
+use std::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+use rustix::thread::UnshareFlags;
+
+use super::outcome;
+
+/// Linux 5.7; libc has it for glibc only.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// A process that this one has just made.
+#[derive(Debug)]
+pub struct Child {
+    /// Its pid as this process sees it.
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+}
+
+/// Forks with clone3(2) (Linux 5.5). `flags` are CLONE_NEW* bits. With `cgroup` (the directory of a
+/// cgroup v2) the child is born in it, without the RCU wait of a later move (Linux 5.7).
+///
+/// `child` runs in the new process and cannot return: it ends in execve or `_exit`.
+///
+/// # Errors
+/// Those of clone(2): EAGAIN at a pids limit, ENOSPC at a namespace limit, EPERM, EBUSY for a cgroup
+/// that has controllers on for its children.
+pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>, child: impl FnOnce() -> Infallible) -> Result<Child, Errno> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: clone_args is a plain struct of integers, for which all zeroes is valid.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags | libc::CLONE_PIDFD as u64;
+    args.pidfd = &raw mut pidfd as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM and a stack this is a fork: the child gets a copy of the address space.
+    // The process has one thread, so no lock is held by a thread that the child lacks.
+    let pid = outcome(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) })?;
+    if pid == 0 {
+        child();
+    }
+    // SAFETY: with CLONE_PIDFD the kernel stored a new fd that nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Child { pid: pid as i32, pidfd })
+}
+
+/// unshare(2) with CLONE_NEW* bits.
+pub fn unshare(flags: u64) -> Result<(), Errno> {
+    let flags = UnshareFlags::from_bits_retain(flags as u32);
+    // SAFETY: only CLONE_NEW* bits are passed, which leave the file table and the memory shared as they are.
+    unsafe { rustix::thread::unshare_unsafe(flags) }
+}
+
+/// setns(2) into the namespace behind `fd`, which must be of the type that the CLONE_NEW* bit `kind` names.
+pub fn setns(fd: impl AsFd, kind: u64) -> Result<(), Errno> {
+    // SAFETY: two integers; setns touches no memory of ours.
+    outcome(unsafe { libc::syscall(libc::SYS_setns, fd.as_fd().as_raw_fd(), kind as libc::c_int) }).map(drop)
+}
+
+/// Ends this process at once: no destructor, no atexit handler runs.
+pub fn exit(status: i32) -> ! {
+    // SAFETY: _exit never returns and has no preconditions.
+    unsafe { libc::_exit(status) }
+}

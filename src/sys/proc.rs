@@ -1,0 +1,81 @@
+//! /proc: process identity, and a procfs of our own that nothing can be mounted over.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open, openat2};
+use rustix::io::{Errno, read};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+
+/// What tells a process from a later one with the same pid: proc_pid_stat(5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// `R`, `S`, `Z` and so on.
+    pub state: u8,
+    /// Clock ticks after boot.
+    pub start_time: u64,
+}
+
+/// Reads /proc/PID/stat of the host's /proc.
+///
+/// # Errors
+/// ENOENT or ESRCH: no such process.
+pub fn stat(pid: i32) -> Result<Stat, Errno> {
+    let mut buffer = [0; 512];
+    let fd = open(format!("/proc/{pid}/stat"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let length = read(fd, &mut buffer)?;
+    parse_stat(&buffer[..length]).ok_or(Errno::IO)
+}
+
+/// The name in parentheses may itself hold blanks and parentheses, so fields count from the last `)`.
+fn parse_stat(line: &[u8]) -> Option<Stat> {
+    let after_name = line.iter().rposition(|&b| b == b')')? + 2;
+    let mut fields = line.get(after_name..)?.split(|&b| b == b' ');
+    let state = *fields.next()?.first()?;
+    let start_time = std::str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
+    Some(Stat { state, start_time })
+}
+
+/// A procfs instance of the caller's pid namespace, mounted nowhere: what the container mounts over its own
+/// /proc cannot redirect a write here (CVE-2019-16884, CVE-2025-52881).
+#[derive(Debug)]
+pub struct Proc(OwnedFd);
+
+impl Proc {
+    pub fn open() -> Result<Self, Errno> {
+        let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_create(context.as_fd())?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map(Self)
+    }
+
+    /// Opens `path` below it for writing: no symlink, nothing outside.
+    pub fn open_for_writing(&self, path: &str) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+        openat2(&self.0, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
+    }
+}
+
+/// Opens a file of the host's /proc about this very process.
+pub fn open_self(name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(CWD, format!("/proc/self/{name}"), flags | OFlags::CLOEXEC, Mode::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_count_from_the_last_parenthesis() {
+        let line = b"42 (a) (b c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
+        assert_eq!(parse_stat(line), Some(Stat { state: b'S', start_time: 987_654 }));
+        assert_eq!(parse_stat(b"42 (x"), None);
+        assert_eq!(parse_stat(b"42 (x) S 1"), None);
+    }
+
+    #[test]
+    fn this_process_runs() {
+        let stat = stat(std::process::id() as i32).expect("own stat");
+        assert_eq!(stat.state, b'R');
+        assert!(stat.start_time > 0);
+    }
+}

@@ -1,0 +1,36 @@
+//! sched_setattr(2) and ioprio_set(2), by pid.
+
+use rustix::io::Errno;
+
+use super::outcome;
+
+/// `struct sched_attr` of sched_setattr(2), first version (48 bytes).
+#[repr(C)]
+#[derive(Default)]
+pub struct SchedAttr {
+    /// Filled in by the call.
+    pub size: u32,
+    pub policy: u32,
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    /// Nanoseconds, like the next two.
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+}
+
+pub fn sched_setattr(pid: i32, mut attr: SchedAttr) -> Result<(), Errno> {
+    attr.size = size_of::<SchedAttr>() as u32;
+    // SAFETY: the kernel reads `size` bytes of a struct that outlives the call.
+    outcome(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attr, 0) }).map(drop)
+}
+
+/// `class` is IOPRIO_CLASS_*, `priority` 0 to 7.
+pub fn ioprio_set(pid: i32, class: u16, priority: u16) -> Result<(), Errno> {
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    const IOPRIO_CLASS_SHIFT: u32 = 13;
+    let value = u32::from(class) << IOPRIO_CLASS_SHIFT | u32::from(priority);
+    // SAFETY: three integers.
+    outcome(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, pid, value) }).map(drop)
+}
