@@ -80,6 +80,17 @@ pub fn remove_tagged(top: &Path, tag: &str) {
     }
 }
 
+/// The paths of a /proc/PID/cgroup that a runtime must have chosen: a v2 beside
+/// v1 hierarchies may be left alone, v2 by itself may not.
+pub fn paths(text: &str) -> Vec<&str> {
+    let v1: Vec<&str> = text.lines().filter(|l| !l.starts_with("0:")).filter_map(last_field).collect();
+    if v1.is_empty() { text.lines().filter_map(last_field).collect() } else { v1 }
+}
+
+fn last_field(line: &str) -> Option<&str> {
+    line.splitn(3, ':').nth(2)
+}
+
 /// The pids in a cgroup (of one hierarchy's directory).
 pub fn procs(dir: &Path) -> Vec<i32> {
     let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();

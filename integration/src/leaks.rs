@@ -3,6 +3,8 @@
 
 use crate::case::open_fds;
 use crate::cgroup;
+use crate::mountinfo;
+use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeSet;
 use std::fs;
@@ -68,8 +70,17 @@ impl Before {
             }
             std::thread::sleep(Duration::from_millis(if round == 0 { 0 } else { 10 }));
         }
+        self.unmount_new();
         for h in cgroup::hierarchies() {
             cgroup::remove_tagged(&h, tag);
+        }
+    }
+
+    /// Only what came since `look`, and only in this sandbox's own namespace.
+    fn unmount_new(&self) {
+        let old: BTreeSet<u32> = mountinfo::parse(&self.mounts).iter().map(|m| m.id).collect();
+        for m in mountinfo::parse(&mounts()).iter().rev().filter(|m| !old.contains(&m.id)) {
+            let _ = unmount(&m.point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The words are those of runc, crun and mount(8). Whatever is not in the table is told to the file system.
 
-use super::at::{At, shown};
+use super::at::At;
 use super::{IdMapping, Idmap, MountAttr, MountData, MountOptions, Propagation, PropagationKind, ids};
 use crate::error::Result;
 
@@ -160,7 +160,8 @@ pub(super) fn parse(words: &[String], at: &At) -> Result<Parsed> {
                 apply(&mut parsed, *word);
             }
         } else if let Some((word @ ("idmap" | "ridmap"), lists)) = text.split_once('=') {
-            parsed.options.idmap = Some(custom_idmap(word == "ridmap", lists, &at)?);
+            let (uid_mappings, gid_mappings) = custom_idmap(lists, text, &at)?;
+            parsed.options.idmap = Some(Idmap { recursive: word == "ridmap", uid_mappings, gid_mappings });
         } else {
             add_data(&mut parsed.options.data, text, index, &at)?;
         }
@@ -248,31 +249,30 @@ fn unquoted<'a>(key: &str, value: &'a str) -> &'a str {
 }
 
 /// crun's `idmap=uids=0-1-10#10-11-10;gids=0-100-10`: from, to, how many.
-fn custom_idmap(recursive: bool, lists: &str, at: &At) -> Result<Idmap> {
-    let right = "idmap=uids=FROM-TO-SIZE[#…];gids=FROM-TO-SIZE[#…]";
-    let mut idmap = Idmap { recursive, ..Idmap::default() };
+fn custom_idmap(lists: &str, text: &str, at: &At) -> Result<(Vec<IdMapping>, Vec<IdMapping>)> {
+    let malformed = || at.must("idmap=uids=FROM-TO-SIZE[#…];gids=FROM-TO-SIZE[#…]", text);
+    let (mut uids, mut gids) = (Vec::new(), Vec::new());
     for list in lists.split(';').filter(|list| !list.is_empty()) {
         let (target, ranges) = match list.split_once('=') {
-            Some(("uids", ranges)) => (&mut idmap.uid_mappings, ranges),
-            Some(("gids", ranges)) => (&mut idmap.gid_mappings, ranges),
-            _ => return Err(at.must(right, lists)),
+            Some(("uids", ranges)) => (&mut uids, ranges),
+            Some(("gids", ranges)) => (&mut gids, ranges),
+            _ => return Err(malformed()),
         };
         for range in ranges.split('#').filter(|range| !range.is_empty()) {
             if range.starts_with('@') {
-                // relative to the container's own mappings
-                return Err(at.error(format!("idmap with @ needs a user namespace: {:?}", shown(range))));
+                return Err(at.must("free of @, which is relative to a user namespace's own mappings", text));
             }
-            target.push(mapping(range).ok_or_else(|| at.must(right, lists))?);
+            target.push(mapping(range).ok_or_else(malformed)?);
         }
     }
-    if idmap.uid_mappings.is_empty() || idmap.gid_mappings.is_empty() {
-        return Err(at.must(right, lists));
+    if uids.is_empty() || gids.is_empty() {
+        return Err(malformed());
     }
-    for mappings in [&idmap.uid_mappings, &idmap.gid_mappings] {
-        // the place within the list is no place in the JSON
-        ids::check(mappings, at).map_err(|error| at.error(error.parts().cause.as_str()))?;
+    // its own pointer would go on into the word
+    if ids::check(&uids, at).and(ids::check(&gids, at)).is_err() {
+        return Err(at.must("of ranges that do not overlap and do not end beyond 4294967294", text));
     }
-    Ok(idmap)
+    Ok((uids, gids))
 }
 
 fn mapping(range: &str) -> Option<IdMapping> {

@@ -32,7 +32,7 @@ fn cover(root: Root<'_>, path: &Path, file: &mut Cover, directory: &mut Cover) -
     };
     // the kernel refuses a file on a directory, which tells them apart without a further call
     match file.attach(&target) {
-        Err(Errno::NOTDIR) => {}
+        Err(Errno::NOTDIR | Errno::INVAL) => {}
         result => return result.call(|| "move_mount".to_owned()),
     }
     if directory.tree.is_none() && directory.attached.is_none() {

@@ -68,7 +68,7 @@ fn inside_from_start(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     let path = path_of(&b);
     let seen = cx.sh(&mut b, "cat /proc/self/cgroup")?;
-    for line in seen.lines().filter(|l| !l.starts_with("0:")) {
+    for line in cgroup::paths(&seen) {
         ensure!(line.ends_with(&path), "{line}");
     }
     Ok(())
@@ -79,7 +79,7 @@ fn default_path(cx: &Cx) -> Res {
     b.unset("/linux/cgroupsPath");
     let c = cx.sleeping(&mut b)?;
     let seen = text(format!("/proc/{}/cgroup", cx.pid(&c.id)?))?;
-    for line in seen.lines().filter(|l| !l.starts_with("0:")) {
+    for line in cgroup::paths(&seen) {
         ensure!(line.contains(&c.id), "{line}");
     }
     cx.delete_force(&c.id)?;
@@ -92,7 +92,7 @@ fn relative_path(cx: &Cx) -> Res {
     b.set("/linux/cgroupsPath", json!(name));
     let c = cx.sleeping(&mut b)?;
     let seen = text(format!("/proc/{}/cgroup", cx.pid(&c.id)?))?;
-    for line in seen.lines().filter(|l| !l.starts_with("0:")) {
+    for line in cgroup::paths(&seen) {
         ensure!(line.ends_with(&name), "{line}");
     }
     Ok(())
@@ -211,7 +211,7 @@ fn children(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     let path = path_of(&b);
     let v = cx.sh(&mut b, "sh -c 'sh -c \"cat /proc/self/cgroup\"'")?;
-    for line in v.lines().filter(|l| !l.starts_with("0:")) {
+    for line in cgroup::paths(&v) {
         ensure!(line.ends_with(&path), "{line}");
     }
     let v = cx.probe(&mut b)?;

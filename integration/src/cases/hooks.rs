@@ -155,8 +155,11 @@ fn state_ids(cx: &Cx) -> Res {
         same!(s["bundle"], json!(b.dir), format!("{kind}: bundle"));
         ensure!(s["ociVersion"].as_str().is_some_and(|v| v.starts_with("1.")), "{kind}: ociVersion {}", s["ociVersion"]);
         match *kind {
-            // Inside of the container's pid namespace it is 1 to runc and crun.
-            "createContainer" | "startContainer" => ensure!(s["pid"] == json!(pid) || s["pid"] == json!(1), "{kind}: pid {}", s["pid"]),
+            // Inside of the container's pid namespace it is 1 to runc, 0 to crun.
+            "createContainer" | "startContainer" => {
+                let known = s["pid"] == json!(pid) || s["pid"] == json!(1) || (cx.is("crun") && s["pid"] == json!(0));
+                ensure!(known, "{kind}: pid {}", s["pid"]);
+            }
             "poststop" => {}
             _ => same!(s["pid"], json!(pid), format!("{kind}: pid")),
         }

@@ -34,6 +34,8 @@ pub fn cases() -> Vec<Case> {
         case("options::no_pivot", no_pivot),
         case("options::a_new_session_keyring", keyring),
         case("options::no_new_keyring", no_new_keyring),
+        case("options::of_the_managers_are_accepted", managers_options),
+        case("options::cgroup_manager", cgroup_manager).only(&["ferrun", "crun"], "podman gives it to crun; runc has no such option"),
         case("options::unknown_flag_is_refused", unknown_flag),
         case("options::unknown_verb_is_refused", unknown_verb),
         case("options::root_is_made_when_missing", root_made),
@@ -328,6 +330,28 @@ fn no_new_keyring(cx: &Cx) -> Res {
     let v: Value = serde_json::from_str(&out.stdout)?;
     let name = v["keyring"].as_str().unwrap_or_default();
     ensure!(!name.contains(&id), "a keyring {name}");
+    Ok(())
+}
+
+/// What go-runc and conmon put on the command line whatever the container is.
+fn managers_options(cx: &Cx) -> Res {
+    let mut b = cx.bundle()?;
+    b.sh("echo works").save()?;
+    let log = cx.path("log.json");
+    let run = cx.runtime("run").global("--log").global(&log).global("--log-format").global("json").global("--debug");
+    let run = if cx.is("crun") { run } else { run.global("--rootless").global("false") };
+    let run = run.arg("--no-subreaper").arg("-b").arg(&b.dir).arg(format!("--pid-file={}", cx.path("pid").display()));
+    same!(run.arg(cx.id()).out()?.ok()?.stdout, "works\n", "the program");
+    Ok(())
+}
+
+fn cgroup_manager(cx: &Cx) -> Res {
+    let b = cx.bundle()?;
+    b.save()?;
+    for manager in ["cgroupfs", "disabled"] {
+        let run = cx.runtime("run").global("--cgroup-manager").global(manager);
+        run.arg("--bundle").arg(&b.dir).arg(cx.id()).out()?.ok()?;
+    }
     Ok(())
 }
 
