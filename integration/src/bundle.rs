@@ -9,9 +9,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 const APPLETS: &[&str] = &[
-    "awk", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "echo", "env", "false", "find", "grep", "head", "hostname", "id", "ip",
-    "kill", "ln", "ls", "mkdir", "mkfifo", "mknod", "mount", "mv", "nc", "od", "printf", "ps", "pwd", "readlink", "rm", "rmdir", "sed",
-    "setsid", "sh", "sleep", "sort", "stat", "stty", "tail", "test", "touch", "tr", "true", "tty", "umount", "uname", "wc", "xargs",
+    "awk", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "echo", "env", "false", "find", "grep", "head",
+    "hostname", "id", "ip", "kill", "ln", "ls", "mkdir", "mkfifo", "mknod", "mount", "mv", "nc", "od", "printf", "ps",
+    "pwd", "readlink", "rm", "rmdir", "sed", "setsid", "sh", "sleep", "sort", "stat", "stty", "tail", "test", "touch",
+    "tr", "true", "tty", "umount", "uname", "wc", "xargs",
 ];
 
 /// The rootfs that all bundles are hard-linked from.

@@ -31,11 +31,12 @@ pub fn skip<T>(why: impl Into<String>) -> Res<T> {
 /// Fails the case with a sentence when the condition does not hold.
 #[macro_export]
 macro_rules! ensure {
-    ($cond:expr, $($why:tt)+) => {
-        if !($cond) {
+    ($cond:expr, $($why:tt)+) => {{
+        let holds: bool = $cond;
+        if !holds {
             return $crate::case::broken(format!($($why)+));
         }
-    };
+    }};
 }
 
 /// Fails the case when two things differ; says which and both values.

@@ -3,7 +3,6 @@
 #[derive(Debug, Clone)]
 pub struct Mount {
     pub id: u32,
-    pub parent: u32,
     pub root: String,
     pub point: String,
     /// Per-mount options.
@@ -37,7 +36,6 @@ fn line(l: &str) -> Option<Mount> {
     let list = |s: &str| s.split(',').map(str::to_owned).collect();
     Some(Mount {
         id: w.first()?.parse().ok()?,
-        parent: w.get(1)?.parse().ok()?,
         root: (*w.get(3)?).to_owned(),
         point: w.get(4)?.replace("\\040", " "),
         options: list(w.get(5)?),

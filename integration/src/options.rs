@@ -9,7 +9,7 @@ pub const VARIABLE: &str = "FERRUN_INTEGRATION";
 
 pub const USAGE: &str = "\
 usage: ferrun-integration [--runtime PATH] [--filter SUBSTR]... [--list] [--jobs N]
-                          [--cycles N] [--parallel M] [--limit SECONDS] [--verbose]
+                          [--cycles N] [--parallel M] [--limit SECONDS] [--verbose] [--strict]
 
   --runtime PATH    the runtime to test (default: the repository's release ferrun)
   --filter SUBSTR   only cases whose name contains it (may be repeated: any of them)
@@ -18,7 +18,8 @@ usage: ferrun-integration [--runtime PATH] [--filter SUBSTR]... [--list] [--jobs
   --cycles N        rounds of stress::cycles (default 20)
   --parallel M      containers of stress::parallel (default 10)
   --limit SECONDS   time for one case (default 60)
-  --verbose         print the time of each case and the log of the failed ones";
+  --verbose         print the time of each case and the log of the failed ones
+  --strict          as if nothing were known of the peers: no case is left out";
 
 #[derive(Clone, Default)]
 pub struct Options {
@@ -35,6 +36,7 @@ pub struct Options {
     pub parallel: u64,
     pub limit: u64,
     pub verbose: bool,
+    pub strict: bool,
     /// A directory of this run's own; the sandbox mounts a tmpfs on it.
     pub base: PathBuf,
     /// Part of every container id and cgroup name of this run.
@@ -57,6 +59,7 @@ impl Options {
                 "--filter" => o.filters.push(value()?),
                 "--list" => o.list = true,
                 "--verbose" => o.verbose = true,
+                "--strict" => o.strict = true,
                 "--jobs" => o.jobs = number(&value()?)?.max(1) as usize,
                 "--cycles" => o.cycles = number(&value()?)?,
                 "--parallel" => o.parallel = number(&value()?)?,
@@ -71,7 +74,7 @@ impl Options {
         let v = json!({
             "runtime": self.runtime, "kind": self.kind, "version": self.version, "filters": self.filters,
             "jobs": self.jobs, "job": self.job, "cycles": self.cycles, "parallel": self.parallel,
-            "limit": self.limit, "verbose": self.verbose, "base": self.base, "tag": self.tag,
+            "limit": self.limit, "verbose": self.verbose, "strict": self.strict, "base": self.base, "tag": self.tag,
         });
         command.env(VARIABLE, v.to_string());
     }
@@ -85,7 +88,12 @@ impl Options {
             runtime: s("runtime").into(),
             kind: s("kind"),
             version: s("version"),
-            filters: v["filters"].as_array().into_iter().flatten().filter_map(|f| f.as_str().map(str::to_owned)).collect(),
+            filters: v["filters"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|f| f.as_str().map(str::to_owned))
+                .collect(),
             list: false,
             jobs: n("jobs") as usize,
             job: n("job") as usize,
@@ -93,6 +101,7 @@ impl Options {
             parallel: n("parallel"),
             limit: n("limit"),
             verbose: v["verbose"] == true,
+            strict: v["strict"] == true,
             base: s("base").into(),
             tag: s("tag"),
         })

@@ -207,7 +207,8 @@ impl Out {
     fn log(&self) {
         let Some(dir) = self.stdout_path.parent() else { return };
         if let Ok(mut f) = File::options().create(true).append(true).open(dir.join("commands.log")) {
-            let _ = writeln!(f, "$ {} -> {}\n{}{}", self.said, self.how(), shorten(&self.stdout), shorten(&self.stderr));
+            let _ =
+                writeln!(f, "$ {} -> {}\n{}{}", self.said, self.how(), shorten(&self.stdout), shorten(&self.stderr));
         }
     }
 }

@@ -100,10 +100,8 @@ fn parse_sum(s: &str) -> Option<(u64, u64, u64)> {
 /// The path of the runtime, and what it says of itself.
 fn find_runtime(options: &mut Options) -> Result<(), String> {
     if options.runtime.as_os_str().is_empty() {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
-            PathBuf::from,
-        );
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
         options.runtime = ["x86_64-unknown-linux-musl/release/ferrun", "release/ferrun"]
             .iter()
             .map(|p| target.join(p))
@@ -144,7 +142,8 @@ pub fn launcher() -> ExitCode {
     // Whoever started us may have left descriptors open (flock does): the cases
     // count theirs from 3.
     crate::probe::close_on_exec_from(3);
-    let flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC;
+    let flags =
+        CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC;
     if let Err(e) = nix::sched::unshare(flags) {
         eprintln!("unshare: {e}");
         return ExitCode::from(2);

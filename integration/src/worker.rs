@@ -70,6 +70,9 @@ fn one_line(s: &str) -> String {
 
 /// Runs one case and turns a known difference of a peer into a skip.
 fn judge(options: &Options, case: &Case, n: usize) -> Verdict {
+    if options.strict {
+        return attempt(options, case, n);
+    }
     if !case.only.is_empty() && !case.only.contains(&options.kind.as_str()) {
         return Verdict::Skip(format!("only for {}: {}", case.only.join(", "), case.only_why));
     }
@@ -100,7 +103,9 @@ fn attempt(options: &Options, case: &Case, n: usize) -> Verdict {
     before.clean(&o.tag);
     let _ = fs::remove_dir_all(&dir);
     match verdict {
-        Verdict::Ok | Verdict::Skip(_) if !left.is_empty() => Verdict::Fail(format!("left behind: {}", left.join("; "))),
+        Verdict::Ok | Verdict::Skip(_) if !left.is_empty() => {
+            Verdict::Fail(format!("left behind: {}", left.join("; ")))
+        }
         Verdict::Fail(why) if !left.is_empty() => Verdict::Fail(format!("{why}; and left behind: {}", left.join("; "))),
         v => v,
     }
@@ -128,7 +133,10 @@ fn in_its_own_process(options: &Options, case: &Case, dir: &Path) -> Verdict {
             Some(c) if c == i32::from(case::OK) => Verdict::Ok,
             Some(c) if c == i32::from(case::BROKEN) => Verdict::Fail(said),
             Some(c) if c == i32::from(case::SKIPPED) => Verdict::Skip(said),
-            _ => Verdict::Fail(format!("the case itself broke ({status}): {said} {}", fs::read_to_string(dir.join("case.err"))?)),
+            _ => Verdict::Fail(format!(
+                "the case itself broke ({status}): {said} {}",
+                fs::read_to_string(dir.join("case.err"))?
+            )),
         })
     };
     run().unwrap_or_else(|e| Verdict::Fail(format!("cannot run the case: {e}")))

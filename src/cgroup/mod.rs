@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use crate::error::{Call, Context, Error, Result};
 use crate::plan::cgroupfs::Placement;
+use crate::sys;
 
 /// How long the kernel may take to get rid of killed processes.
 const EMPTY_DEADLINE: Duration = Duration::from_secs(10);
@@ -129,18 +130,7 @@ fn children(directory: &Path) -> Result<Vec<std::ffi::OsString>> {
 /// A file of a cgroup, whole.
 fn read(directory: &Path, file: &str) -> Result<String> {
     let path = directory.join(file);
-    let read = || -> Result<String, Errno> {
-        let fd = open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        let mut text = Vec::new();
-        let mut buffer = [0; 4096];
-        loop {
-            match rustix::io::read(&fd, &mut buffer)? {
-                0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
-                length => text.extend_from_slice(&buffer[..length]),
-            }
-        }
-    };
-    read().call(|| format!("read {}", path.display()))
+    sys::proc::read(&path).call(|| format!("read {}", path.display()))
 }
 
 fn write(directory: &Path, file: &str, text: &str) -> Result<()> {

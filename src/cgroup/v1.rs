@@ -19,11 +19,7 @@ fn has_controller(directory: &Path, controller: &str) -> bool {
 }
 
 pub(super) fn make(directory: &Path) -> Result<()> {
-    make_one(directory, true)?;
-    if has_controller(directory, "freezer") && read(directory, "freezer.state").is_ok_and(|state| state.trim() == "FROZEN") {
-        return Err(Error::new("the cgroup is frozen").hint("thaw or remove it"));
-    }
-    Ok(())
+    make_one(directory, true)
 }
 
 fn make_one(directory: &Path, own: bool) -> Result<()> {
@@ -45,7 +41,11 @@ fn make_one(directory: &Path, own: bool) -> Result<()> {
     }
 }
 
+/// One that exists must be empty and thawed.
 fn refuse_busy(directory: &Path) -> Result<()> {
+    if has_controller(directory, "freezer") && read(directory, "freezer.state").is_ok_and(|state| state.trim() != "THAWED") {
+        return Err(Error::new("the cgroup is frozen").hint("thaw or remove it"));
+    }
     let processes = pids(directory)?.len();
     if processes == 0 {
         return Ok(());

@@ -57,14 +57,9 @@ pub(super) fn read(id: &str, arguments: &BundleOptions, options: &Options, start
     let mut config = Config::parse(&config_json)?;
     resolve_sources(&mut config, &bundle);
     let rootfs = bundle.join(&config.root.path);
-    let rootfs = rootfs
-        .canonicalize()
-        .call(|| "realpath".to_owned())
+    let rootfs = real_directory(&rootfs)
         .map_err(|error| error.path(&rootfs).at("/root/path"))
         .context(|| format!("find the root file system {}", rootfs.display()))?;
-    if !rootfs.is_dir() {
-        return Err(Error::new(format!("root.path must be a directory: {}", rootfs.display())).at("/root/path"));
-    }
     let (env, preserve_fds) = preserved(arguments.preserve_fds)?;
     let console = match (&arguments.console_socket, config.process.terminal) {
         (Some(socket), _) => Console::Socket(socket.clone()),
@@ -90,6 +85,16 @@ pub(super) fn read(id: &str, arguments: &BundleOptions, options: &Options, start
     };
     let plan = plan::create::create(&config, &host, &request)?;
     Ok(Bundle { config, config_json, request, plan })
+}
+
+/// Its path without links, as the kernel has it.
+fn real_directory(path: &Path) -> Result<PathBuf> {
+    use rustix::fs::{CWD, Mode, OFlags, open, readlinkat};
+    use std::os::unix::ffi::OsStringExt;
+    let fd = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).call(|| "open".to_owned())?;
+    let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
+    let real = readlinkat(CWD, link, Vec::new()).call(|| "readlink".to_owned())?;
+    Ok(std::ffi::OsString::from_vec(real.into_bytes()).into())
 }
 
 fn read_config(bundle: &Path) -> Result<Vec<u8>> {

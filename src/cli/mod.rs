@@ -132,13 +132,15 @@ pub fn main(arguments: Vec<OsString>) -> i32 {
 /// A standard fd that the caller closed would be taken by the next file opened, and the container would get
 /// that one.
 fn guard_stdio() {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::fs::{Mode, OFlags, open};
-    for fd in 0..3 {
-        if !crate::sys::exec::is_open(fd) {
-            // the lowest free number is this one
-            if let Ok(null) = open("/dev/null", OFlags::RDWR, Mode::empty()) {
-                std::mem::forget(null);
-            }
+    use rustix::stdio::{stderr, stdin, stdout};
+    let mut fds = [stdin(), stdout(), stderr()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::empty()));
+    let _ = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    for _ in fds.iter().filter(|fd| fd.revents().contains(PollFlags::NVAL)) {
+        // takes the lowest number that is free
+        if let Ok(null) = open("/dev/null", OFlags::RDWR, Mode::empty()) {
+            std::mem::forget(null);
         }
     }
 }

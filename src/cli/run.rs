@@ -42,8 +42,8 @@ fn run(arguments: &Arguments, options: &Options) -> Result<i32> {
     let bundle = bundle::read(&arguments.id, &arguments.bundle, options, Start::Now, !arguments.detach)?;
     bundle::warn(&bundle.plan);
     if !arguments.detach && !arguments.no_subreaper {
-        let own = Some(rustix::process::getpid());
-        rustix::process::set_child_subreaper(own).map_err(|errno| crate::error::Error::os("prctl PR_SET_CHILD_SUBREAPER", errno))?;
+        // any pid stands for yes
+        rustix::process::set_child_subreaper(Some(rustix::process::Pid::INIT)).map_err(|errno| crate::error::Error::os("prctl PR_SET_CHILD_SUBREAPER", errno))?;
     }
     let signals = if arguments.detach { None } else { Some(Signals::block()?) };
     let store = options.store();

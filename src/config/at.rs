@@ -85,11 +85,7 @@ impl<'a> At<'a> {
 
     /// Text for a file of the kernel's, or a name that ends up in one: no control characters.
     pub(super) fn one_line(&self, text: &str) -> Result<()> {
-        if text.chars().any(char::is_control) {
-            Err(self.must("free of control characters", text))
-        } else {
-            Ok(())
-        }
+        if text.chars().any(char::is_control) { Err(self.must("free of control characters", text)) } else { Ok(()) }
     }
 
     /// A path on the host.
@@ -113,9 +109,7 @@ impl<'a> At<'a> {
 
 /// RFC 6901.
 pub(super) fn pointer(steps: &[String]) -> String {
-    steps.iter().fold(String::new(), |pointer, step| {
-        pointer + "/" + &step.replace('~', "~0").replace('/', "~1")
-    })
+    steps.iter().fold(String::new(), |pointer, step| pointer + "/" + &step.replace('~', "~0").replace('/', "~1"))
 }
 
 /// The same for people: `mounts[3].destination`.

@@ -46,10 +46,7 @@ fn check_device(spec: &LinuxDevice, at: &At) -> Result<Device> {
     };
     let (major, minor) = match kind {
         DeviceKind::Fifo => (0, 0),
-        _ => (
-            number(spec.major(), MAX_MAJOR, &at.key("major"))?,
-            number(spec.minor(), MAX_MINOR, &at.key("minor"))?,
-        ),
+        _ => (number(spec.major(), MAX_MAJOR, &at.key("major"))?, number(spec.minor(), MAX_MINOR, &at.key("minor"))?),
     };
     let (uid, gid) = (spec.uid().unwrap_or_default(), spec.gid().unwrap_or_default());
     check_id(uid, &at.key("uid"))?;

@@ -22,12 +22,7 @@ pub(super) fn check(hooks: &SpecHooks) -> Result<Hooks> {
 fn check_list(hooks: Option<&[SpecHook]>, kind: &str) -> Result<Vec<Hook>> {
     let at = ROOT.key("hooks");
     let at = at.key(kind);
-    hooks
-        .unwrap_or_default()
-        .iter()
-        .enumerate()
-        .map(|(index, hook)| check_hook(hook, &at.index(index)))
-        .collect()
+    hooks.unwrap_or_default().iter().enumerate().map(|(index, hook)| check_hook(hook, &at.index(index))).collect()
 }
 
 fn check_hook(hook: &SpecHook, at: &At) -> Result<Hook> {

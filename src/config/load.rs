@@ -103,9 +103,7 @@ fn explain(text: &[u8], error: &serde_json::Error) -> Error {
     let found = at::shown(&String::from_utf8_lossy(found));
     match words.rsplit_once(", expected ") {
         Some((_, right)) => at::must(&steps, &right_words(right), &found),
-        None if words == "expected value" => {
-            at::must(&steps, "one of the words that the specification lists", &found)
-        }
+        None if words == "expected value" => at::must(&steps, "one of the words that the specification lists", &found),
         None => at::must(&steps, &format!("valid ({})", at::shown(words)), &found),
     }
 }

@@ -25,17 +25,9 @@ const OVER_PROC: [&str; 11] = [
     "/proc/uptime",
 ];
 
-pub(super) fn check(
-    mounts: &[SpecMount],
-    namespaces: &Namespaces,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Mount>> {
+pub(super) fn check(mounts: &[SpecMount], namespaces: &Namespaces, warnings: &mut Vec<String>) -> Result<Vec<Mount>> {
     let at = ROOT.key("mounts");
-    mounts
-        .iter()
-        .enumerate()
-        .map(|(index, mount)| check_mount(mount, namespaces, &at.index(index), warnings))
-        .collect()
+    mounts.iter().enumerate().map(|(index, mount)| check_mount(mount, namespaces, &at.index(index), warnings)).collect()
 }
 
 fn check_mount(mount: &SpecMount, namespaces: &Namespaces, at: &At, warnings: &mut Vec<String>) -> Result<Mount> {

@@ -277,7 +277,6 @@ fn custom_idmap(lists: &str, text: &str, at: &At) -> Result<(Vec<IdMapping>, Vec
 
 fn mapping(range: &str) -> Option<IdMapping> {
     let mut numbers = range.split('-').map(|number| number.parse().ok());
-    let mapping =
-        IdMapping { container_id: numbers.next()??, host_id: numbers.next()??, size: numbers.next()?? };
+    let mapping = IdMapping { container_id: numbers.next()??, host_id: numbers.next()??, size: numbers.next()?? };
     numbers.next().is_none().then_some(mapping)
 }

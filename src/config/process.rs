@@ -63,10 +63,11 @@ fn env(env: &[String], at: &At) -> Result<Vec<String>> {
     let mut names: Vec<(&str, usize)> = Vec::with_capacity(env.len());
     for (index, entry) in env.iter().enumerate() {
         let at = at.index(index);
-        at.no_nul(entry)?;
         match entry.split_once('=') {
             None => return Err(at.must("NAME=value", entry)),
-            Some(("", _)) => return Err(at.must("NAME=value with a name that is not empty", entry)),
+            Some(("", _)) => return Err(at.error(format!("{} must be NAME=value, its name is empty", at.name()))),
+            // no value is shown: it may be a secret
+            Some((name, _)) if entry.contains('\0') => return Err(at.must("free of NUL bytes", format!("{name}=…"))),
             Some((name, _)) => names.push((name, index)),
         }
     }
@@ -91,12 +92,7 @@ fn user(user: &SpecUser, at: &At) -> Result<User> {
     if let Some(umask) = user.umask().filter(|umask| *umask > 0o777) {
         return Err(at.key("umask").must("at most 511 (octal 777)", umask));
     }
-    Ok(User {
-        uid: user.uid(),
-        gid: user.gid(),
-        umask: user.umask(),
-        additional_gids: additional_gids.to_vec(),
-    })
+    Ok(User { uid: user.uid(), gid: user.gid(), umask: user.umask(), additional_gids: additional_gids.to_vec() })
 }
 
 /// -1 means "leave it" to setresuid(2) and chown(2).

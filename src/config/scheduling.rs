@@ -50,9 +50,7 @@ fn deadline(spec: &SpecScheduler, at: &At) -> Result<[u64; 3]> {
     let [runtime, deadline, period] = times.map(|(_, time)| time.unwrap_or_default());
     if *spec.policy() != LinuxSchedulerPolicy::SchedDeadline {
         return match times.into_iter().find(|(_, time)| time.is_some_and(|time| time != 0)) {
-            Some((key, time)) => {
-                Err(at.key(key).must("given for SCHED_DEADLINE only", time.unwrap_or_default()))
-            }
+            Some((key, time)) => Err(at.key(key).must("given for SCHED_DEADLINE only", time.unwrap_or_default())),
             None => Ok([0; 3]),
         };
     }

@@ -19,11 +19,7 @@ const IPC: [&str; 8] = [
 ];
 
 /// Sorted by path.
-pub(super) fn check(
-    sysctl: Option<&HashMap<String, String>>,
-    namespaces: &Namespaces,
-    at: &At,
-) -> Result<Vec<Sysctl>> {
+pub(super) fn check(sysctl: Option<&HashMap<String, String>>, namespaces: &Namespaces, at: &At) -> Result<Vec<Sysctl>> {
     let mut names: Vec<(&String, &String)> = sysctl.into_iter().flatten().collect();
     names.sort_unstable();
     let mut checked: Vec<Sysctl> = Vec::with_capacity(names.len());

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::error::{Call, Error, Result};
+use rustix::io::Errno;
+
+use crate::error::{Call, Result};
+use crate::sys::proc;
 
 /// The mount point of cgroups: systemd's file hierarchy, followed by every distribution.
 pub const CGROUP_ROOT: &str = "/sys/fs/cgroup";
@@ -87,10 +90,9 @@ fn magic(path: &Path) -> Option<u64> {
 
 fn probe_cgroups() -> Result<Cgroups> {
     let root = magic(Path::new(CGROUP_ROOT));
-    let text = match fs::read_to_string("/proc/self/cgroup") {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Cgroups::None),
-        Err(error) => return Err(Error::os("read", error).path("/proc/self/cgroup").within("read /proc/self/cgroup")),
+    let text = match proc::read(Path::new("/proc/self/cgroup")) {
+        Err(Errno::NOENT) => return Ok(Cgroups::None),
+        result => result.call(|| "read /proc/self/cgroup".to_owned())?,
     };
     if root == Some(CGROUP2_SUPER_MAGIC) {
         return Ok(Cgroups::V2 { own: parse_own_v2(&text) });

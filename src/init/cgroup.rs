@@ -6,6 +6,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, write};
 
 use crate::error::{Call, Error, Result};
+use crate::sys::fd::Loose;
 
 /// Writes `0` into `tasks` of each directory: a single thread that moves itself takes no lock (Linux 5.5),
 /// where any write to `cgroup.procs` waits about 10 ms for an RCU grace period.
@@ -23,8 +24,8 @@ pub(super) fn join(directories: &[PathBuf]) -> Result<()> {
 }
 
 fn write_to(directory: &std::path::Path, file: &str) -> Result<(), Errno> {
-    let fd = open(directory.join(file), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    write(fd, b"0").map(drop)
+    let fd = Loose::from(open(directory.join(file), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?);
+    write(&*fd, b"0").map(drop)
 }
 
 fn explain(error: Error, directory: &std::path::Path) -> Error {

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use crate::error::{Call, Context, Error, Result};
 use crate::plan::step::{Device, DeviceKind, Link};
+use crate::sys::fd::Loose;
 use crate::sys::mount;
 use crate::sys::root::{Root, Target, is_device};
 
@@ -17,7 +18,7 @@ use super::Init;
 /// The directory that was last worked in: nearly all go into /dev.
 struct Directory<'a> {
     root: Root<'a>,
-    open: Option<(std::path::PathBuf, OwnedFd)>,
+    open: Option<(std::path::PathBuf, Loose)>,
 }
 
 impl Directory<'_> {
@@ -36,7 +37,7 @@ impl Directory<'_> {
                 result => result,
             };
             let fd = opened.call(|| "open".to_owned()).context(|| format!("open the directory {}", parent.display()))?;
-            self.open = Some((parent.to_owned(), fd));
+            self.open = Some((parent.to_owned(), fd.into()));
         }
         match &self.open {
             Some((_, fd)) => Ok((fd, name)),

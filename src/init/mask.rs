@@ -1,11 +1,12 @@
 //! Masked and read-only paths: config-linux.md.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
 use crate::error::{Call, Context, Result};
+use crate::sys::fd::Loose;
 use crate::sys::mount::{self, SetAttr};
 use crate::sys::root::Root;
 
@@ -15,8 +16,8 @@ const MOUNT_ATTR_RDONLY: u64 = 1;
 
 /// Covers each path that exists: a file with the host's /dev/null, a directory with an empty tmpfs. All
 /// directories share one: a superblock for each stalls the kernel's shrinkers on machines with many CPUs.
-pub(super) fn mask(root: Root<'_>, paths: &[PathBuf], null: BorrowedFd<'_>) -> Result<()> {
-    let mut file = Cover { tree: Some(null.try_clone_to_owned().call(|| "dup".to_owned())?), attached: None };
+pub(super) fn mask(root: Root<'_>, paths: &[PathBuf], null: OwnedFd) -> Result<()> {
+    let mut file = Cover { tree: Some(null.into()), attached: None };
     let mut directory = Cover::default();
     for path in paths {
         cover(root, path, &mut file, &mut directory).map_err(|error| error.path(path)).context(|| format!("mask {}", path.display()))?;
@@ -26,7 +27,7 @@ pub(super) fn mask(root: Root<'_>, paths: &[PathBuf], null: BorrowedFd<'_>) -> R
 
 fn cover(root: Root<'_>, path: &Path, file: &mut Cover, directory: &mut Cover) -> Result<()> {
     let target = match root.resolve(path) {
-        Ok(target) => target,
+        Ok(target) => Loose::from(target),
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         Err(errno) => return Err(errno).call(|| "open".to_owned()),
     };
@@ -36,7 +37,7 @@ fn cover(root: Root<'_>, path: &Path, file: &mut Cover, directory: &mut Cover) -
         result => return result.call(|| "move_mount".to_owned()),
     }
     if directory.tree.is_none() && directory.attached.is_none() {
-        directory.tree = Some(empty_directory()?);
+        directory.tree = Some(empty_directory()?.into());
     }
     directory.attach(&target).call(|| "move_mount".to_owned())
 }
@@ -45,15 +46,15 @@ fn cover(root: Root<'_>, path: &Path, file: &mut Cover, directory: &mut Cover) -
 /// always: the first is used up, the others are copies of it.
 #[derive(Default)]
 struct Cover {
-    tree: Option<OwnedFd>,
-    attached: Option<OwnedFd>,
+    tree: Option<Loose>,
+    attached: Option<Loose>,
 }
 
 impl Cover {
-    fn attach(&mut self, target: &OwnedFd) -> Result<(), Errno> {
+    fn attach(&mut self, target: &Loose) -> Result<(), Errno> {
         let tree = match (self.tree.take(), &self.attached) {
             (Some(tree), _) => tree,
-            (None, Some(attached)) => mount::clone_tree(attached, "", false)?,
+            (None, Some(attached)) => mount::clone_tree(attached, "", false)?.into(),
             (None, None) => return Err(Errno::BADF),
         };
         match mount::attach(&tree, target) {
@@ -85,11 +86,11 @@ pub(super) fn readonly(root: Root<'_>, paths: &[PathBuf]) -> Result<()> {
     for path in paths {
         let bind = || {
             let target = match root.resolve(path) {
-                Ok(target) => target,
+                Ok(target) => Loose::from(target),
                 Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
                 Err(errno) => return Err(errno).call(|| "open".to_owned()),
             };
-            let tree = mount::clone_tree(&target, "", true).call(|| "open_tree".to_owned())?;
+            let tree = Loose::from(mount::clone_tree(&*target, "", true).call(|| "open_tree".to_owned())?);
             let change = SetAttr { set: MOUNT_ATTR_RDONLY, recursive: true, ..SetAttr::default() };
             mount::set_attr(tree.as_fd(), change).call(|| "mount_setattr".to_owned())?;
             mount::attach(&tree, &target).call(|| "move_mount".to_owned())

@@ -122,7 +122,10 @@ impl<'a> Init<'a> {
             Step::Sysctl { settings } => security::sysctl(self.proc()?, settings),
             Step::RootReadonly => root::readonly(self.root_fd()?),
             Step::ReadonlyPaths { paths } => mask::readonly(self.root()?, paths),
-            Step::MaskedPaths { paths, null } => mask::mask(self.root()?, paths, self.asset(*null)?),
+            Step::MaskedPaths { paths, null } => {
+                let null = self.take(*null)?;
+                mask::mask(self.root()?, paths, null)
+            }
             Step::Keyring { name } => security::keyring(name),
             Step::Personality { domain } => security::personality(*domain),
             Step::MemoryPolicy(policy) => security::memory_policy(policy),

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use crate::error::{Call, Context, Error, Result};
 use crate::plan::step::{Attributes, CgroupBind, FsMount, Link, Mount, MountWhat};
+use crate::sys::fd::Loose;
 use crate::sys::mount::{self, ContextError, SetAttr};
 use crate::sys::root::{Root, Target, file_type};
 
@@ -28,7 +29,7 @@ pub(super) fn mount(init: &mut Init<'_>, step: &Mount) -> Result<()> {
     let result = match &step.what {
         MountWhat::Fs(fs) => fs_mount(init.root()?, step, fs),
         MountWhat::Tree { tree } => {
-            let tree = init.take(*tree)?;
+            let tree = Loose::from(init.take(*tree)?);
             attach_tree(init.root()?, destination, &tree)
         }
         MountWhat::CgroupV1 { hierarchies, links, readonly } => cgroup_v1(init, step, hierarchies, links, *readonly),
@@ -68,8 +69,8 @@ fn attach_tree(root: Root<'_>, destination: &Path, tree: &OwnedFd) -> Result<()>
         }
         result => result,
     };
-    let target = target.call(|| "open the destination".to_owned())?;
-    mount::attach(tree, target).call(|| "move_mount".to_owned())
+    let target = Loose::from(target.call(|| "open the destination".to_owned())?);
+    mount::attach(tree, &target).call(|| "move_mount".to_owned())
 }
 
 /// The directory to mount on. For /proc and /sys neither it nor a parent may be a link: the masks and the
@@ -93,7 +94,7 @@ fn target(root: Root<'_>, step: &Mount) -> Result<OwnedFd> {
 }
 
 fn fs_mount(root: Root<'_>, step: &Mount, fs: &FsMount) -> Result<()> {
-    let target = target(root, step)?;
+    let target = Loose::from(target(root, step)?);
     let context = mount::Context::open(&fs.fstype).map_err(context_error)?;
     if !fs.source.is_empty() {
         context.string("source", &fs.source).map_err(context_error)?;
@@ -117,7 +118,7 @@ fn fs_mount(root: Root<'_>, step: &Mount, fs: &FsMount) -> Result<()> {
     let first = step.attributes.first().filter(|change| !change.recursive && change.propagation.is_none());
     // a tmpfs that is to be filled is made read-only afterwards
     let at_birth = first.filter(|_| !fs.tmpcopyup).map_or(0, |change| change.set);
-    let mounted = context.mount(at_birth).map_err(context_error)?;
+    let mounted = Loose::from(context.mount(at_birth).map_err(context_error)?);
     if fs.tmpcopyup {
         tmpcopyup::copy(&target, &mounted)?;
     }
@@ -137,8 +138,8 @@ fn set_string(context: &mount::Context, fstype: &str, key: &str, value: &str) ->
 }
 
 fn remount(root: Root<'_>, step: &Mount) -> Result<()> {
-    let target = root.resolve(&step.destination).call(|| "open the destination".to_owned())?;
-    set_attributes(target, &step.attributes)
+    let target = Loose::from(root.resolve(&step.destination).call(|| "open the destination".to_owned())?);
+    set_attributes(&target, &step.attributes)
 }
 
 /// The layout that every host has: a directory for each hierarchy, links for controllers mounted together.
@@ -150,11 +151,11 @@ fn cgroup_v1(init: &mut Init<'_>, step: &Mount, hierarchies: &[CgroupBind], link
         context.create()?;
         context.mount(MOUNT_ATTR_NOSUID_NODEV_NOEXEC)
     };
-    let directory = tmpfs().map_err(context_error)?;
+    let directory = Loose::from(tmpfs().map_err(context_error)?);
     // what lies below a detached mount cannot be mounted on before Linux 6.15: attached first, filled then
-    mount::attach(&directory, target(init.root()?, step)?).call(|| "move_mount".to_owned())?;
+    mount::attach(&directory, Loose::from(target(init.root()?, step)?)).call(|| "move_mount".to_owned())?;
     for CgroupBind { name, tree } in hierarchies {
-        let tree = init.take(*tree)?;
+        let tree = Loose::from(init.take(*tree)?);
         mkdirat(&directory, name.as_str(), Mode::from_raw_mode(0o755)).call(|| format!("mkdir {name}"))?;
         mount::attach_at(&tree, directory.as_fd(), name).call(|| format!("move_mount {name}"))?;
     }

@@ -9,6 +9,7 @@ use rustix::process::{chdir, fchdir};
 
 use crate::error::{Call, Context, Result};
 use crate::plan::step::{Propagation, PropagationKind};
+use crate::sys::fd::Loose;
 use crate::sys::mount::{self, MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, SetAttr};
 use crate::sys::root::{Root, Target};
 
@@ -35,7 +36,7 @@ pub(super) fn detach_propagation() -> Result<()> {
 pub(super) fn attach(tree: OwnedFd, path: &Path) -> Result<OwnedFd> {
     let target = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).call(|| "open".to_owned());
     target
-        .and_then(|target| mount::attach(&tree, target).call(|| "move_mount".to_owned()))
+        .and_then(|target| mount::attach(&tree, Loose::from(target)).call(|| "move_mount".to_owned()))
         .map_err(|error| error.path(path))
         .context(|| format!("attach the root file system {}", path.display()))?;
     Ok(tree)
@@ -44,7 +45,7 @@ pub(super) fn attach(tree: OwnedFd, path: &Path) -> Result<OwnedFd> {
 pub(super) fn make_directory(root: Root<'_>, path: &Path) -> Result<()> {
     root.resolve_or_make(path, Target::Directory)
         .call(|| "mkdir".to_owned())
-        .map(drop)
+        .map(|fd| drop(Loose::from(fd)))
         .map_err(|error| error.path(path))
         .context(|| format!("make the directory {}", path.display()))
 }

@@ -15,6 +15,7 @@ use crate::state::process::Process;
 use crate::state::record::{Phase, Record, VERSION};
 use crate::state::store::{Entry, Store};
 use crate::sys::clone::{self, Child};
+use crate::sys::fd::close_all;
 use crate::sys::pidfd;
 
 use super::channel::{Channel, Message, send_fd};
@@ -94,7 +95,7 @@ fn claim(order: &Order<'_>) -> Result<Entry> {
 
 fn record(order: &Order<'_>) -> Result<Record> {
     let Order { config, plan, request, .. } = order;
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Ok(Record {
         version: VERSION,
         id: request.id.clone(),
@@ -102,7 +103,7 @@ fn record(order: &Order<'_>) -> Result<Record> {
         oci_version: config.oci_version.clone(),
         bundle: request.bundle.clone(),
         rootfs: request.rootfs.clone(),
-        created: crate::log::rfc3339(now.tv_sec, now.tv_nsec as u32),
+        created: crate::log::rfc3339(now.as_secs() as i64, now.subsec_nanos()),
         owner: rustix::process::getuid().as_raw(),
         init: None,
         own_pid_namespace: config.namespaces.pid.is_new(),
@@ -156,11 +157,13 @@ impl Unborn<'_> {
         let record = &self.record;
         let state = |status: &str, pid: i32| record.oci_state(status, pid);
         let mut ours = Some(ours);
+        let mut assets = Some(assets);
         let child = clone::clone3(flags, cgroup.as_ref().map(AsFd::as_fd), || {
             // else the init would never see the end of the stream
             drop(ours.take());
-            Init::new(theirs, assets, &plan.assets, &state).run(&plan.steps)
+            Init::new(theirs, assets.take().unwrap_or_default(), &plan.assets, &state).run(&plan.steps)
         });
+        close_all(assets.into_iter().flatten().flatten().collect());
         if let Some(own) = restore {
             clone::setns(own, crate::plan::step::NamespaceKind::Pid.flag()).call(|| "setns".to_owned())?;
         }

@@ -51,8 +51,8 @@ pub fn close_all_but(keep: &[RawFd]) -> Result<(), Errno> {
     close_range(first, u32::MAX)
 }
 
-fn close_range(first: u32, last: u32) -> Result<(), Errno> {
-    // SAFETY: closes fds. The caller is about to exec or exit, and uses none of them afterwards.
+pub(super) fn close_range(first: u32, last: u32) -> Result<(), Errno> {
+    // SAFETY: closes fds by number. The callers own them all, and use none of them afterwards.
     outcome(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
 }
 

@@ -4,9 +4,11 @@
 
 #![allow(unsafe_code)]
 
+pub mod alloc;
 pub mod clone;
 pub mod entry;
 pub mod exec;
+pub mod fd;
 pub mod ioctl;
 pub mod key;
 pub mod mempolicy;

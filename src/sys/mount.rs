@@ -1,5 +1,6 @@
 //! The mount API of Linux 5.2 and 5.12, on detached mounts: what is attached is final.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -11,6 +12,7 @@ use rustix::mount::{
     fsmount, fsopen, move_mount, open_tree,
 };
 
+use super::fd::Loose;
 use super::outcome;
 
 pub use libc::{MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
@@ -28,14 +30,18 @@ pub struct SetAttr {
 
 /// Changes the mount whose root `mount` is (Linux 5.12).
 pub fn set_attr(mount: impl AsFd, change: SetAttr) -> Result<(), Errno> {
+    set_attr_at(mount.as_fd(), c"", change)
+}
+
+fn set_attr_at(directory: BorrowedFd<'_>, path: &CStr, change: SetAttr) -> Result<(), Errno> {
     let attr = libc::mount_attr { attr_set: change.set, attr_clr: change.clear, propagation: change.propagation, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | if change.recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: an empty NUL-terminated path and a mount_attr of the size given, both outliving the call.
+    // SAFETY: a NUL-terminated path and a mount_attr of the size given, both outliving the call.
     outcome(unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            mount.as_fd().as_raw_fd(),
-            c"".as_ptr(),
+            directory.as_raw_fd(),
+            path.as_ptr(),
             flags,
             &raw const attr,
             size_of::<libc::mount_attr>(),
@@ -63,10 +69,9 @@ pub fn attach_at(mount: impl AsFd, dir: BorrowedFd<'_>, name: &str) -> Result<()
     move_mount(mount, "", dir, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-/// Changes the mount at the root directory of this process and all below it.
+/// As [`set_attr`], of the mount at the root directory of this process.
 pub fn set_attr_of_root(change: SetAttr) -> Result<(), Errno> {
-    let root = open_tree(CWD, "/", OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
-    set_attr(root, change)
+    set_attr_at(CWD, c"/", change)
 }
 
 /// A failed step of making a file system, with what the kernel's log of that context says.
@@ -84,13 +89,13 @@ impl fmt::Display for ContextError {
     }
 }
 
-/// A file system that is being configured: fsopen(2).
+/// A file system that is being configured: fsopen(2). Used by the init only.
 #[derive(Debug)]
-pub struct Context(OwnedFd);
+pub struct Context(Loose);
 
 impl Context {
     pub fn open(fstype: &str) -> Result<Self, ContextError> {
-        fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map(Self).map_err(|errno| ContextError {
+        fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map(|fd| Self(fd.into())).map_err(|errno| ContextError {
             call: format!("fsopen {fstype}"),
             errno,
             message: (errno == Errno::NODEV).then(|| format!("unknown file system type \"{fstype}\"")),
@@ -120,7 +125,7 @@ impl Context {
     fn failed(&self, call: String, errno: Errno) -> ContextError {
         let mut message = None;
         let mut buffer = [0; 512];
-        while let Ok(length @ 1..) = rustix::io::read(&self.0, &mut buffer) {
+        while let Ok(length @ 1..) = rustix::io::read(&*self.0, &mut buffer) {
             let text = String::from_utf8_lossy(&buffer[..length]);
             if let Some(text) = text.strip_prefix("e ") {
                 message = Some(text.trim_end().to_owned());

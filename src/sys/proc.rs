@@ -1,10 +1,30 @@
 //! /proc: process identity, and a procfs of our own that nothing can be mounted over.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
+use super::fd::Loose;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open, openat2};
-use rustix::io::{Errno, read};
+use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+
+/// Reads a file that the kernel makes up as it is read (procfs, cgroupfs), whole.
+///
+/// Such a file gives as much as there is and the buffer takes: less than that is all, and the read that would
+/// only say so is saved.
+pub fn read(path: &Path) -> Result<String, Errno> {
+    let fd = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let length = rustix::io::read(&fd, &mut buffer)?;
+        text.extend_from_slice(&buffer[..length]);
+        // a line that did not fit is left for the next read: short means the end only by far
+        if length < buffer.len() / 2 {
+            return Ok(String::from_utf8_lossy(&text).into_owned());
+        }
+    }
+}
 
 /// What tells a process from a later one with the same pid: proc_pid_stat(5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +42,7 @@ pub struct Stat {
 pub fn stat(pid: i32) -> Result<Stat, Errno> {
     let mut buffer = [0; 512];
     let fd = open(format!("/proc/{pid}/stat"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let length = read(fd, &mut buffer)?;
+    let length = rustix::io::read(fd, &mut buffer)?;
     parse_stat(&buffer[..length]).ok_or(Errno::IO)
 }
 
@@ -42,7 +62,7 @@ pub struct Proc(OwnedFd);
 
 impl Proc {
     pub fn open() -> Result<Self, Errno> {
-        let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        let context = Loose::from(fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?);
         fsconfig_create(context.as_fd())?;
         let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map(Self)

@@ -72,26 +72,41 @@ fn sets(cx: &Cx) -> Res {
 
 fn none(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
-    b.set("/process/capabilities", json!({"bounding": [], "effective": [], "permitted": [], "inheritable": [], "ambient": []}));
-    expect(&cx.probe(&mut b)?, [("bounding", 0), ("inheritable", 0), ("permitted", 0), ("effective", 0), ("ambient", 0)])
+    b.set(
+        "/process/capabilities",
+        json!({"bounding": [], "effective": [], "permitted": [], "inheritable": [], "ambient": []}),
+    );
+    expect(
+        &cx.probe(&mut b)?,
+        [("bounding", 0), ("inheritable", 0), ("permitted", 0), ("effective", 0), ("ambient", 0)],
+    )
 }
 
 fn absent(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     b.unset("/process/capabilities");
-    expect(&cx.probe(&mut b)?, [("bounding", 0), ("inheritable", 0), ("permitted", 0), ("effective", 0), ("ambient", 0)])
+    expect(
+        &cx.probe(&mut b)?,
+        [("bounding", 0), ("inheritable", 0), ("permitted", 0), ("effective", 0), ("ambient", 0)],
+    )
 }
 
 fn inheritable_empty(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     let three = KILL | NET_BIND | AUDIT_WRITE;
-    expect(&cx.probe(&mut b)?, [("bounding", three), ("inheritable", 0), ("permitted", three), ("effective", three), ("ambient", 0)])
+    expect(
+        &cx.probe(&mut b)?,
+        [("bounding", three), ("inheritable", 0), ("permitted", three), ("effective", three), ("ambient", 0)],
+    )
 }
 
 fn ambient(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     let list = json!(["CAP_NET_BIND_SERVICE"]);
-    b.set("/process/capabilities", json!({"bounding": list, "effective": list, "permitted": list, "inheritable": list, "ambient": list}));
+    b.set(
+        "/process/capabilities",
+        json!({"bounding": list, "effective": list, "permitted": list, "inheritable": list, "ambient": list}),
+    );
     b.set("/process/user", json!({"uid": 1000, "gid": 1000}));
     let all = ["bounding", "inheritable", "permitted", "effective", "ambient"].map(|n| (n, NET_BIND));
     expect(&cx.probe(&mut b)?, all)
@@ -102,7 +117,10 @@ fn user(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     b.set("/process/user", json!({"uid": 1000, "gid": 1000}));
     let three = KILL | NET_BIND | AUDIT_WRITE;
-    expect(&cx.probe(&mut b)?, [("bounding", three), ("inheritable", 0), ("permitted", 0), ("effective", 0), ("ambient", 0)])
+    expect(
+        &cx.probe(&mut b)?,
+        [("bounding", three), ("inheritable", 0), ("permitted", 0), ("effective", 0), ("ambient", 0)],
+    )
 }
 
 fn securebits(cx: &Cx) -> Res {
@@ -118,7 +136,10 @@ fn unknown(cx: &Cx) -> Res {
     for set in ["bounding", "effective", "permitted"] {
         b.set(&format!("/process/capabilities/{set}"), json!(["CAP_KILL", "CAP_OF_TOMORROW"]));
     }
-    expect(&cx.probe(&mut b)?, [("bounding", KILL), ("inheritable", 0), ("permitted", KILL), ("effective", KILL), ("ambient", 0)])
+    expect(
+        &cx.probe(&mut b)?,
+        [("bounding", KILL), ("inheritable", 0), ("permitted", KILL), ("effective", KILL), ("ambient", 0)],
+    )
 }
 
 fn unavailable(cx: &Cx) -> Res {
@@ -131,7 +152,10 @@ fn unavailable(cx: &Cx) -> Res {
     for set in ["bounding", "effective", "permitted"] {
         b.set(&format!("/process/capabilities/{set}"), json!(["CAP_KILL", "CAP_SYS_RESOURCE"]));
     }
-    expect(&cx.probe(&mut b)?, [("bounding", KILL), ("inheritable", 0), ("permitted", KILL), ("effective", KILL), ("ambient", 0)])
+    expect(
+        &cx.probe(&mut b)?,
+        [("bounding", KILL), ("inheritable", 0), ("permitted", KILL), ("effective", KILL), ("ambient", 0)],
+    )
 }
 
 fn dropped(cx: &Cx) -> Res {

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use std::fs;
 use std::time::{Duration, Instant};
 
+type Bytes = fn() -> Vec<u8>;
+
 pub fn cases() -> Vec<Case> {
     let mut all = vec![
         case("config::absent_bundle", absent_bundle),
@@ -20,7 +22,7 @@ pub fn cases() -> Vec<Case> {
         case("config::names_the_pointer", pointers).only(&["ferrun"], "JSON pointers are ferrun's own"),
         case("config::nothing_of_the_rootfs_is_touched", untouched),
     ];
-    let raw: &[(&str, fn() -> Vec<u8>)] = &[
+    let raw: &[(&str, Bytes)] = &[
         ("empty", Vec::new),
         ("malformed", || b"{ \"ociVersion\": \"1.0.2\", }".to_vec()),
         ("not_an_object", || b"[1, 2, 3]".to_vec()),
@@ -60,11 +62,13 @@ pub fn cases() -> Vec<Case> {
 
 fn known(name: &str, c: Case) -> Case {
     match name {
-        "future_oci_version" | "missing_oci_version" | "bad_oci_version" => c.differs("runc", "1.1 does not look at the version"),
+        "future_oci_version" | "missing_oci_version" | "bad_oci_version" => {
+            c.differs("runc", "1.1 does not look at the version")
+        }
         "env_without_an_equals_sign" => c.only(&["ferrun"], "runc 1.1 and crun pass it on as it is"),
-        "nul_in_an_argument" => c
-            .differs("runc", "create does not look, start fails")
-            .differs("crun", "cuts the argument off there"),
+        "nul_in_an_argument" => {
+            c.differs("runc", "create does not look, start fails").differs("crun", "cuts the argument off there")
+        }
         "args_of_the_wrong_type" => c.differs("crun", "takes it as no args at all"),
         "rootfs_propagation_unknown" => c.differs("crun", "passes over it"),
         _ => c,
@@ -156,7 +160,13 @@ fn huge(cx: &Cx) -> Res {
 
 fn fifo(cx: &Cx) -> Res {
     let b = cx.bundle()?;
-    rustix::fs::mknodat(rustix::fs::CWD, b.dir.join("config.json"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)?;
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        b.dir.join("config.json"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )?;
     let run = cx.runtime("create").arg("--bundle").arg(&b.dir).arg(cx.id()).limit(Duration::from_secs(5));
     run.out()?.fails(&[])?;
     Ok(())
@@ -164,7 +174,9 @@ fn fifo(cx: &Cx) -> Res {
 
 fn unknown_property(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
-    b.set("/ofTomorrow", json!({"a": [1, 2]})).set("/process/ofTomorrow", json!(true)).set("/linux/ofTomorrow", json!("x"));
+    b.set("/ofTomorrow", json!({"a": [1, 2]}))
+        .set("/process/ofTomorrow", json!(true))
+        .set("/linux/ofTomorrow", json!("x"));
     cx.run(&b)?.ok()?;
     Ok(())
 }

@@ -16,8 +16,12 @@ use std::process::{Command, Stdio};
 pub fn cases() -> Vec<Case> {
     let why = "crash safety at every point is ferrun's own promise";
     vec![
-        case("crash::create_killed_at_each_syscall_then_delete", |cx| sweep(cx, After::Delete)).only(&["ferrun"], why).patience(10),
-        case("crash::create_killed_at_each_syscall_then_create", |cx| sweep(cx, After::Create)).only(&["ferrun"], why).patience(10),
+        case("crash::create_killed_at_each_syscall_then_delete", |cx| sweep(cx, After::Delete))
+            .only(&["ferrun"], why)
+            .patience(10),
+        case("crash::create_killed_at_each_syscall_then_create", |cx| sweep(cx, After::Create))
+            .only(&["ferrun"], why)
+            .patience(10),
         case("crash::start_killed_at_each_syscall_then_delete", sweep_start).only(&["ferrun"], why).patience(10),
         case("crash::delete_killed_at_each_syscall_then_delete", sweep_delete).only(&["ferrun"], why).patience(10),
     ]

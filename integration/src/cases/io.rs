@@ -27,8 +27,7 @@ pub fn cases() -> Vec<Case> {
         case("console::the_master_comes_over_the_socket", console),
         case("console::size", console_size),
         case("console::terminal_without_a_socket_is_refused", console_missing),
-        case("console::socket_without_a_terminal_is_refused", console_unwanted)
-            .differs("crun", "ignores it"),
+        case("console::socket_without_a_terminal_is_refused", console_unwanted).differs("crun", "ignores it"),
         case("console::is_the_controlling_terminal_and_dev_console", console_controlling),
         case("pidfd::socket_gets_the_pidfd_of_the_init", pidfd).only(&["ferrun", "runc"], "an option of runc 1.2"),
         case("log::json_has_the_shape_of_runc", log_json),
@@ -299,8 +298,9 @@ fn log_text(cx: &Cx) -> Res {
 
 fn log_last(cx: &Cx) -> Res {
     let log = log_of(cx, "json", &[])?;
-    let errors = log.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok()).filter(|v| v["level"] == "error");
-    let last = errors.last().unwrap_or_default();
+    let mut errors =
+        log.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok()).filter(|v| v["level"] == "error");
+    let last = errors.next_back().unwrap_or_default();
     let message = last["msg"].as_str().unwrap_or_default();
     ensure!(message.contains("no-such-program"), "the last error is {message:?}");
     Ok(())

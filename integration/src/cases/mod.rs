@@ -18,6 +18,21 @@ mod verbs;
 use crate::case::Case;
 
 pub fn all() -> Vec<Case> {
-    let areas = [lifecycle::cases(), verbs::cases(), io::cases(), process::cases(), capabilities::cases(), namespaces::cases(), mounts::cases(), rootfs::cases(), seccomp::cases(), hooks::cases(), cgroups::cases(), config::cases(), stress::cases(), crash::cases()];
+    let areas = [
+        lifecycle::cases(),
+        verbs::cases(),
+        io::cases(),
+        process::cases(),
+        capabilities::cases(),
+        namespaces::cases(),
+        mounts::cases(),
+        rootfs::cases(),
+        seccomp::cases(),
+        hooks::cases(),
+        cgroups::cases(),
+        config::cases(),
+        stress::cases(),
+        crash::cases(),
+    ];
     areas.into_iter().flatten().collect()
 }

@@ -11,29 +11,72 @@ use std::os::unix::fs::PermissionsExt;
 /// An option word on a tmpfs, and the word of mountinfo that must be there (or,
 /// with `!`, must not).
 const WORDS: &[(&str, &str)] = &[
-    ("ro", "ro"), ("rw", "rw"), ("nosuid", "nosuid"), ("suid", "!nosuid"), ("nodev", "nodev"), ("dev", "!nodev"),
-    ("noexec", "noexec"), ("exec", "!noexec"), ("noatime", "noatime"), ("atime", "!noatime"),
-    ("nodiratime", "nodiratime"), ("diratime", "!nodiratime"), ("relatime", "relatime"), ("norelatime", "rw"),
-    ("strictatime", "!relatime"), ("nostrictatime", "rw"), ("sync", "sync"), ("async", "!sync"), ("dirsync", "dirsync"),
-    ("mand", "rw"), ("nomand", "rw"), ("defaults", "rw"),
-    ("iversion", "rw"), ("noiversion", "rw"), ("lazytime", "lazytime"), ("nolazytime", "!lazytime"),
-    ("silent", "rw"), ("loud", "rw"), ("nosymfollow", "nosymfollow"), ("symfollow", "!nosymfollow"),
+    ("ro", "ro"),
+    ("rw", "rw"),
+    ("nosuid", "nosuid"),
+    ("suid", "!nosuid"),
+    ("nodev", "nodev"),
+    ("dev", "!nodev"),
+    ("noexec", "noexec"),
+    ("exec", "!noexec"),
+    ("noatime", "noatime"),
+    ("atime", "!noatime"),
+    ("nodiratime", "nodiratime"),
+    ("diratime", "!nodiratime"),
+    ("relatime", "relatime"),
+    ("norelatime", "rw"),
+    ("strictatime", "!relatime"),
+    ("nostrictatime", "rw"),
+    ("sync", "sync"),
+    ("async", "!sync"),
+    ("dirsync", "dirsync"),
+    ("mand", "rw"),
+    ("nomand", "rw"),
+    ("defaults", "rw"),
+    ("iversion", "rw"),
+    ("noiversion", "rw"),
+    ("lazytime", "lazytime"),
+    ("nolazytime", "!lazytime"),
+    ("silent", "rw"),
+    ("loud", "rw"),
+    ("nosymfollow", "nosymfollow"),
+    ("symfollow", "!nosymfollow"),
 ];
 
 /// Recursive words on a bind of a tree of two mounts: seen on both.
 const RECURSIVE: &[(&str, &str)] = &[
-    ("rro", "ro"), ("rrw", "rw"), ("rnosuid", "nosuid"), ("rsuid", "!nosuid"), ("rnodev", "nodev"), ("rdev", "!nodev"),
-    ("rnoexec", "noexec"), ("rexec", "!noexec"), ("rnodiratime", "nodiratime"), ("rdiratime", "!nodiratime"),
-    ("rrelatime", "relatime"), ("rnorelatime", "rw"), ("rnoatime", "noatime"), ("ratime", "!noatime"), ("rstrictatime", "!relatime"),
-    ("rnostrictatime", "rw"), ("rnosymfollow", "nosymfollow"), ("rsymfollow", "!nosymfollow"),
+    ("rro", "ro"),
+    ("rrw", "rw"),
+    ("rnosuid", "nosuid"),
+    ("rsuid", "!nosuid"),
+    ("rnodev", "nodev"),
+    ("rdev", "!nodev"),
+    ("rnoexec", "noexec"),
+    ("rexec", "!noexec"),
+    ("rnodiratime", "nodiratime"),
+    ("rdiratime", "!nodiratime"),
+    ("rrelatime", "relatime"),
+    ("rnorelatime", "rw"),
+    ("rnoatime", "noatime"),
+    ("ratime", "!noatime"),
+    ("rstrictatime", "!relatime"),
+    ("rnostrictatime", "rw"),
+    ("rnosymfollow", "nosymfollow"),
+    ("rsymfollow", "!nosymfollow"),
 ];
 
 const RATIME: &str = "clears one bit of the access time modes: mount_setattr wants all of them cleared (EINVAL)";
 
 /// Propagation words, and what the optional fields of mountinfo must have.
 const PROPAGATION: &[(&str, &str)] = &[
-    ("shared", "shared"), ("rshared", "shared"), ("private", "!shared"), ("rprivate", "!shared"), ("slave", "!shared"), ("rslave", "!shared"),
-    ("unbindable", "unbindable"), ("runbindable", "unbindable"),
+    ("shared", "shared"),
+    ("rshared", "shared"),
+    ("private", "!shared"),
+    ("rprivate", "!shared"),
+    ("slave", "!shared"),
+    ("rslave", "!shared"),
+    ("unbindable", "unbindable"),
+    ("runbindable", "unbindable"),
 ];
 
 pub fn cases() -> Vec<Case> {
@@ -51,9 +94,7 @@ pub fn cases() -> Vec<Case> {
     for &(word, want) in RECURSIVE {
         let c = case(format!("mounts::recursive_{word}"), move |cx| recursive(cx, word, want));
         all.push(match word {
-            "ratime" | "rnostrictatime" => {
-                c.differs("runc", RATIME).differs("crun", RATIME)
-            }
+            "ratime" | "rnostrictatime" => c.differs("runc", RATIME).differs("crun", RATIME),
             "rnodiratime" | "rdiratime" | "rnoatime" | "rstrictatime" => c.differs("crun", RATIME),
             "rnosymfollow" => c.differs("crun", "1.8.1 takes the word and does nothing"),
             _ => c,
@@ -61,11 +102,16 @@ pub fn cases() -> Vec<Case> {
     }
     for &(word, want) in PROPAGATION {
         let c = case(format!("mounts::propagation_{word}"), move |cx| propagation(cx, word, want));
-        let c = if want.starts_with('!') { c } else { c.differs("crun", "makes the whole tree private again after pivot_root") };
+        let c = if want.starts_with('!') {
+            c
+        } else {
+            c.differs("crun", "makes the whole tree private again after pivot_root")
+        };
         all.push(c);
     }
     all.extend([
-        case("mounts::last_word_of_a_pair_wins", last_word).differs("crun", "adds up the flags: what was set stays set"),
+        case("mounts::last_word_of_a_pair_wins", last_word)
+            .differs("crun", "adds up the flags: what was set stays set"),
         case("mounts::tmpfs_data", tmpfs_data),
         case("mounts::tmpfs_mode_of_the_config_wins", tmpfs_mode_given)
             .differs("runc", "1.1 changes it to that of the directory below"),
@@ -99,7 +145,8 @@ pub fn cases() -> Vec<Case> {
         case("mounts::cgroup_is_read_only", cgroup_ro),
         case("mounts::cgroup_in_a_cgroup_namespace", cgroup_mount_ns),
         case("mounts::unknown_type_is_refused", unknown_type),
-        case("mounts::bad_data_is_refused_by_name", bad_data).only(&["ferrun"], "the kernel's own words about an option are read by nobody else"),
+        case("mounts::bad_data_is_refused_by_name", bad_data)
+            .only(&["ferrun"], "the kernel's own words about an option are read by nobody else"),
         case("mounts::relative_destination_is_refused", relative_destination)
             .differs("runc", "1.1 warns and takes it as below /")
             .differs("crun", "takes it as below /"),
@@ -133,12 +180,9 @@ fn option(cx: &Cx, word: &str, want: &str) -> Res {
     check(find(&mountinfo::parse(&out.ok()?.stdout), "/mnt")?, want)
 }
 
-/// A directory of the case with a tmpfs below it, made by a container-like tree:
-/// the host's table may not change, so the tree is put together by the config
-/// itself: a tmpfs, a tmpfs in it, then an rbind of the whole.
+/// The machine's own /dev, which has /dev/pts and /dev/shm mounted on it, bound
+/// whole: the case may mount nothing itself.
 fn tree(cx: &Cx, words: &[&str]) -> Res<Vec<Mount>> {
-    // The source must be a tree in the sandbox's mount namespace: /dev has
-    // /dev/pts and /dev/shm on it.
     let mut b = cx.bundle()?;
     let mut options = vec!["rbind"];
     options.extend_from_slice(words);
@@ -213,7 +257,10 @@ fn copyup(cx: &Cx) -> Res {
     std::os::unix::fs::chown(dir.join("sub/file"), Some(7), Some(8))?;
     std::os::unix::fs::symlink("sub/file", dir.join("link"))?;
     b.mount("/up", "tmpfs", "tmpfs", &["tmpcopyup"]);
-    let seen = cx.sh(&mut b, "cat /up/link; echo; stat -c %a:%u:%g /up/sub/file; readlink /up/link; echo new > /up/new; stat -f -c %T /up")?;
+    let seen = cx.sh(
+        &mut b,
+        "cat /up/link; echo; stat -c %a:%u:%g /up/sub/file; readlink /up/link; echo new > /up/new; stat -f -c %T /up",
+    )?;
     same!(seen, "content\n604:7:8\nsub/file\ntmpfs\n", "the copies");
     ensure!(!dir.join("new").exists(), "the rootfs was written to");
     Ok(())
@@ -362,7 +409,11 @@ fn bind_special(cx: &Cx) -> Res {
     let _listener = crate::sockets::listen(&socket)?;
     let mut b = cx.bundle()?;
     b.bind("/dev/zero", "/a/zero", &["bind"]).bind(&socket, "/a/sock", &["bind"]);
-    same!(cx.sh(&mut b, "test -S /a/sock && stat -c %F:%t:%T /a/zero")?, "character special file:1:5\n", "what is there");
+    same!(
+        cx.sh(&mut b, "test -S /a/sock && stat -c %F:%t:%T /a/zero")?,
+        "character special file:1:5\n",
+        "what is there"
+    );
     Ok(())
 }
 
@@ -378,7 +429,12 @@ fn bind_symlink_source(cx: &Cx) -> Res {
 
 fn order(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
-    b.mount("/mnt", "tmpfs", "one", &[]).mount("/mnt/sub", "tmpfs", "two", &[]).mount("/mnt/sub/sub", "tmpfs", "three", &[]);
+    b.mount("/mnt", "tmpfs", "one", &[]).mount("/mnt/sub", "tmpfs", "two", &[]).mount(
+        "/mnt/sub/sub",
+        "tmpfs",
+        "three",
+        &[],
+    );
     let mounts = cx.mounts(&mut b)?;
     for (point, source) in [("/mnt", "one"), ("/mnt/sub", "two"), ("/mnt/sub/sub", "three")] {
         same!(find(&mounts, point)?.source, source, point);
@@ -430,7 +486,8 @@ fn cgroup_mount(cx: &Cx) -> Res {
     b.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]);
     let mounts = cx.mounts(&mut b)?;
     let path = b.config["linux"]["cgroupsPath"].as_str().unwrap_or_default().to_owned();
-    let own: Vec<&Mount> = mounts.iter().filter(|m| m.kind == "cgroup" && m.point.starts_with("/sys/fs/cgroup/")).collect();
+    let own: Vec<&Mount> =
+        mounts.iter().filter(|m| m.kind == "cgroup" && m.point.starts_with("/sys/fs/cgroup/")).collect();
     if own.is_empty() {
         same!(find(&mounts, "/sys/fs/cgroup")?.kind, "cgroup2", "type");
         return Ok(());
@@ -463,7 +520,8 @@ fn cgroup_mount_ns(cx: &Cx) -> Res {
     b.namespace("cgroup", Some(""));
     b.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]);
     let mounts = cx.mounts(&mut b)?;
-    let v1: Vec<&Mount> = mounts.iter().filter(|m| m.kind == "cgroup" && m.point.starts_with("/sys/fs/cgroup/")).collect();
+    let v1: Vec<&Mount> =
+        mounts.iter().filter(|m| m.kind == "cgroup" && m.point.starts_with("/sys/fs/cgroup/")).collect();
     for m in &v1 {
         same!(m.root, "/", format!("root of {}", m.point));
     }

@@ -6,7 +6,8 @@ use crate::{ensure, same};
 use serde_json::json;
 
 /// Kind in the config, name in /proc/PID/ns.
-const KINDS: [(&str, &str); 6] = [("pid", "pid"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("cgroup", "cgroup"), ("time", "time")];
+const KINDS: [(&str, &str); 6] =
+    [("pid", "pid"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("cgroup", "cgroup"), ("time", "time")];
 
 const TIME: &str = "time namespaces came with runc 1.2; crun 1.8.1 ends with kill(-1), which takes the harness with it";
 
@@ -26,18 +27,19 @@ pub fn cases() -> Vec<Case> {
         case("namespaces::lo_is_up_in_a_new_network_namespace", lo_up),
         case("namespaces::lo_is_left_alone_in_a_joined_one", lo_joined),
         case("namespaces::time_offsets", time_offsets).only(&["ferrun"], TIME),
-        case("namespaces::time_offsets_without_the_namespace_are_refused", time_alone)
-            .only(&["ferrun"], TIME),
+        case("namespaces::time_offsets_without_the_namespace_are_refused", time_alone).only(&["ferrun"], TIME),
         case("namespaces::hostname", hostname),
         case("namespaces::hostname_needs_a_uts_namespace", hostname_alone),
         case("namespaces::domainname", domainname).differs("runc", "came with runc 1.2"),
         case("namespaces::cgroup_root_is_the_containers_own", cgroup_root),
         case("namespaces::a_path_of_another_kind_is_refused", wrong_kind),
         case("namespaces::a_missing_path_is_refused", missing_path),
-        case("namespaces::a_relative_path_is_refused", relative_path).only(&["ferrun"], "the spec asks for absolute paths; runc and crun open what is there"),
+        case("namespaces::a_relative_path_is_refused", relative_path)
+            .only(&["ferrun"], "the spec asks for absolute paths; runc and crun open what is there"),
         case("namespaces::a_kind_twice_is_refused", twice).differs("crun", "takes the last one"),
         case("namespaces::an_unknown_kind_is_refused", unknown),
-        case("namespaces::without_any", without_any).only(&["ferrun", "crun"], "runc 1.1 insists on a mount namespace with mounts"),
+        case("namespaces::without_any", without_any)
+            .only(&["ferrun", "crun"], "runc 1.1 insists on a mount namespace with mounts"),
     ]);
     all
 }
@@ -108,7 +110,10 @@ fn lo_joined(cx: &Cx) -> Res {
 fn time_offsets(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     b.namespace("time", Some(""));
-    b.set("/linux/timeOffsets", json!({"monotonic": {"secs": 172800, "nanosecs": 5}, "boottime": {"secs": 1000000, "nanosecs": 0}}));
+    b.set(
+        "/linux/timeOffsets",
+        json!({"monotonic": {"secs": 172800, "nanosecs": 5}, "boottime": {"secs": 1000000, "nanosecs": 0}}),
+    );
     let v = cx.probe(&mut b)?;
     let offsets: Vec<Vec<&str>> = string(&v, "/timens")?.lines().map(|l| l.split_whitespace().collect()).collect();
     ensure!(offsets.contains(&vec!["monotonic", "172800", "5"]), "{offsets:?}");

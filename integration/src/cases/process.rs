@@ -41,19 +41,28 @@ pub fn cases() -> Vec<Case> {
         case("errors::no_args", no_args).differs("crun", "says `open executable: Invalid argument`"),
         case("process::rlimits", rlimits),
         case("process::rlimit_unknown_is_refused", rlimit_unknown),
-        case("process::rlimit_twice_is_refused", rlimit_twice).only(&["ferrun"], "the spec asks for it; runc and crun take the last"),
+        case("process::rlimit_twice_is_refused", rlimit_twice)
+            .only(&["ferrun"], "the spec asks for it; runc and crun take the last"),
         case("process::rlimit_soft_above_hard_is_refused", rlimit_soft),
         case("process::rlimit_above_the_callers_is_refused", rlimit_above),
         case("process::no_new_privileges", nnp),
         case("process::oom_score_adj", oom),
         case("process::oom_score_adj_absent_is_inherited", oom_absent),
-        case("process::scheduler_batch", sched_batch).differs("crun", "came with crun 1.9").differs("runc", "came with runc 1.2"),
-        case("process::scheduler_nice", sched_nice).differs("crun", "came with crun 1.9").differs("runc", "came with runc 1.2"),
-        case("process::scheduler_deadline", sched_deadline).differs("crun", "came with crun 1.9").differs("runc", "came with runc 1.2"),
+        case("process::scheduler_batch", sched_batch)
+            .differs("crun", "came with crun 1.9")
+            .differs("runc", "came with runc 1.2"),
+        case("process::scheduler_nice", sched_nice)
+            .differs("crun", "came with crun 1.9")
+            .differs("runc", "came with runc 1.2"),
+        case("process::scheduler_deadline", sched_deadline)
+            .differs("crun", "came with crun 1.9")
+            .differs("runc", "came with runc 1.2"),
         case("process::scheduler_unknown_policy_is_refused", sched_unknown)
             .differs("crun", "came with crun 1.9")
             .differs("runc", "came with runc 1.2"),
-        case("process::io_priority", ioprio).differs("crun", "came with crun 1.9").differs("runc", "came with runc 1.2"),
+        case("process::io_priority", ioprio)
+            .differs("crun", "came with crun 1.9")
+            .differs("runc", "came with runc 1.2"),
         case("process::personality", personality).differs("runc", "came with runc 1.2"),
         case("process::signals_are_at_their_defaults", signals),
         case("process::is_its_own_session", session),
@@ -278,7 +287,11 @@ fn one_line(cx: &Cx, out: &Out) -> Res {
 }
 
 fn not_in_path(cx: &Cx) -> Res {
-    create_fails(cx, &["no-such-program"], &["executable file not found in $PATH", "executable file `no-such-program` not found in $PATH"])
+    create_fails(
+        cx,
+        &["no-such-program"],
+        &["executable file not found in $PATH", "executable file `no-such-program` not found in $PATH"],
+    )
 }
 
 fn program_missing(cx: &Cx) -> Res {
@@ -290,7 +303,8 @@ fn program_forbidden(cx: &Cx) -> Res {
 }
 
 fn program_directory(cx: &Cx) -> Res {
-    let words: &[&str] = if cx.is("crun") { &["permission denied", "is a directory"] } else { &["is a directory", "permission denied"] };
+    let words: &[&str] =
+        if cx.is("crun") { &["permission denied", "is a directory"] } else { &["is a directory", "permission denied"] };
     create_fails(cx, &["/etc"], words)
 }
 
@@ -327,10 +341,24 @@ fn no_args(cx: &Cx) -> Res {
 fn rlimits(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     // No higher than what this process has: CAP_SYS_RESOURCE may be missing.
-    let wanted: [(&str, u64, u64); 16] = [("RLIMIT_NOFILE", 512, 600), ("RLIMIT_NPROC", 800, 900), ("RLIMIT_CORE", 0, 0), ("RLIMIT_FSIZE", 1 << 30, 1 << 31),
-        ("RLIMIT_STACK", 4 << 20, 8 << 20), ("RLIMIT_AS", 1 << 38, 1 << 39), ("RLIMIT_MEMLOCK", 4096, 8192), ("RLIMIT_CPU", 100, 200),
-        ("RLIMIT_SIGPENDING", 100, 200), ("RLIMIT_MSGQUEUE", 1000, 2000), ("RLIMIT_NICE", 0, 0), ("RLIMIT_RTPRIO", 0, 0),
-        ("RLIMIT_DATA", 1 << 33, 1 << 34), ("RLIMIT_RSS", 1 << 33, 1 << 34), ("RLIMIT_LOCKS", 10, 20), ("RLIMIT_RTTIME", 1000, 2000)];
+    let wanted: [(&str, u64, u64); 16] = [
+        ("RLIMIT_NOFILE", 512, 600),
+        ("RLIMIT_NPROC", 800, 900),
+        ("RLIMIT_CORE", 0, 0),
+        ("RLIMIT_FSIZE", 1 << 30, 1 << 31),
+        ("RLIMIT_STACK", 4 << 20, 8 << 20),
+        ("RLIMIT_AS", 1 << 38, 1 << 39),
+        ("RLIMIT_MEMLOCK", 4096, 8192),
+        ("RLIMIT_CPU", 100, 200),
+        ("RLIMIT_SIGPENDING", 100, 200),
+        ("RLIMIT_MSGQUEUE", 1000, 2000),
+        ("RLIMIT_NICE", 0, 0),
+        ("RLIMIT_RTPRIO", 0, 0),
+        ("RLIMIT_DATA", 1 << 33, 1 << 34),
+        ("RLIMIT_RSS", 1 << 33, 1 << 34),
+        ("RLIMIT_LOCKS", 10, 20),
+        ("RLIMIT_RTTIME", 1000, 2000),
+    ];
     for (name, soft, hard) in wanted {
         b.push("/process/rlimits", json!({"type": name, "soft": soft, "hard": hard}));
     }
@@ -419,14 +447,21 @@ fn sched_nice(cx: &Cx) -> Res {
 
 fn sched_deadline(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
-    b.set("/process/scheduler", json!({"policy": "SCHED_DEADLINE", "runtime": 1_000_000, "deadline": 10_000_000, "period": 20_000_000}));
+    b.set(
+        "/process/scheduler",
+        json!({"policy": "SCHED_DEADLINE", "runtime": 1_000_000, "deadline": 10_000_000, "period": 20_000_000}),
+    );
     let out = cx.run(b.args(&["/probe", "all"]))?;
     if out.code != Some(0) && out.stderr.to_lowercase().contains("not permitted") {
         return skip("this machine does not allow SCHED_DEADLINE");
     }
     let v: Value = serde_json::from_str(&out.ok()?.stdout)?;
     same!(v["sched"]["policy"], json!(6), "policy");
-    same!([&v["sched"]["runtime"], &v["sched"]["deadline"], &v["sched"]["period"]], [&json!(1_000_000), &json!(10_000_000), &json!(20_000_000)], "times");
+    same!(
+        [&v["sched"]["runtime"], &v["sched"]["deadline"], &v["sched"]["period"]],
+        [&json!(1_000_000), &json!(10_000_000), &json!(20_000_000)],
+        "times"
+    );
     Ok(())
 }
 

@@ -14,7 +14,8 @@ pub fn cases() -> Vec<Case> {
         case("rootfs::read_only", read_only),
         case("rootfs::writable", writable),
         case("rootfs::relative_and_absolute_path", absolute_root),
-        case("rootfs::behind_a_symlink", root_symlink).differs("runc", "refuses: `invalid rootfs: not an absolute path, or a symlink`"),
+        case("rootfs::behind_a_symlink", root_symlink)
+            .differs("runc", "refuses: `invalid rootfs: not an absolute path, or a symlink`"),
         case("rootfs::the_hosts_root_is_out_of_reach", host_gone),
         case("rootfs::default_devices", default_devices),
         case("rootfs::default_links", default_links),
@@ -48,14 +49,27 @@ pub fn cases() -> Vec<Case> {
         case("rootfs::the_hosts_mounts_are_untouched", host_untouched),
         case("rootfs::no_mount_of_the_host_is_visible", no_host_mounts),
     ];
-    for (word, want) in [("private", ""), ("rprivate", ""), ("slave", ""), ("rslave", ""), ("shared", "shared"), ("rshared", "shared"), ("unbindable", "unbindable"), ("runbindable", "unbindable")] {
+    for (word, want) in [
+        ("private", ""),
+        ("rprivate", ""),
+        ("slave", ""),
+        ("rslave", ""),
+        ("shared", "shared"),
+        ("rshared", "shared"),
+        ("unbindable", "unbindable"),
+        ("runbindable", "unbindable"),
+    ] {
         let c = case(format!("rootfs::propagation_{word}"), move |cx| propagation(cx, word, want));
         let c = if want.is_empty() {
             c
         } else {
             c.differs("runc", "sets it on the tree before pivot_root; the new root itself stays private")
         };
-        all.push(if word == "runbindable" { c.differs("crun", "its masks are binds out of the root, which that forbids") } else { c });
+        all.push(if word == "runbindable" {
+            c.differs("crun", "its masks are binds out of the root, which that forbids")
+        } else {
+            c
+        });
     }
     all
 }
@@ -109,10 +123,14 @@ fn host_gone(cx: &Cx) -> Res {
 
 fn default_devices(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
-    let seen = cx.sh(&mut b, "cd /dev; for d in null zero full random urandom tty; do stat -c '%n %F %t:%T %a %u:%g' $d; done")?;
-    let want: String = [("null", "1:3"), ("zero", "1:5"), ("full", "1:7"), ("random", "1:8"), ("urandom", "1:9"), ("tty", "5:0")]
-        .map(|(n, d)| format!("{n} character special file {d} 666 0:0\n"))
-        .concat();
+    let seen = cx.sh(
+        &mut b,
+        "cd /dev; for d in null zero full random urandom tty; do stat -c '%n %F %t:%T %a %u:%g' $d; done",
+    )?;
+    let want: String =
+        [("null", "1:3"), ("zero", "1:5"), ("full", "1:7"), ("random", "1:8"), ("urandom", "1:9"), ("tty", "5:0")]
+            .map(|(n, d)| format!("{n} character special file {d} 666 0:0\n"))
+            .concat();
     same!(seen, want, "devices");
     cx.sh(&mut b, "echo x > /dev/null && test $(head -c 4 /dev/zero | wc -c) = 4")?;
     Ok(())
@@ -156,7 +174,10 @@ fn devices(cx: &Cx) -> Res {
 fn devices_umask(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     b.set("/process/user/umask", json!(0o077));
-    b.push("/linux/devices", json!({"path": "/dev/open", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666, "uid": 0, "gid": 0}));
+    b.push(
+        "/linux/devices",
+        json!({"path": "/dev/open", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666, "uid": 0, "gid": 0}),
+    );
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let seen = cx.sh(&mut b, "stat -c %a /dev/open /dev/null");
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
@@ -167,7 +188,11 @@ fn devices_umask(cx: &Cx) -> Res {
 fn device_deep(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     b.push("/linux/devices", json!({"path": "/dev/net/deep/node", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666, "uid": 0, "gid": 0}));
-    same!(cx.sh(&mut b, "stat -c %F /dev/net/deep/node; stat -c %a /dev/net")?, "character special file\n755\n", "the node");
+    same!(
+        cx.sh(&mut b, "stat -c %F /dev/net/deep/node; stat -c %a /dev/net")?,
+        "character special file\n755\n",
+        "the node"
+    );
     Ok(())
 }
 
@@ -191,7 +216,11 @@ fn masked_file(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     fs::write(b.rootfs().join("secret"), "words")?;
     b.push("/linux/maskedPaths", json!("/secret"));
-    same!(cx.sh(&mut b, "cat /secret; wc -c < /secret; stat -c %F /secret")?, "0\ncharacter special file\n", "what is seen");
+    same!(
+        cx.sh(&mut b, "cat /secret; wc -c < /secret; stat -c %F /secret")?,
+        "0\ncharacter special file\n",
+        "what is seen"
+    );
     same!(text(b.rootfs().join("secret"))?, "words", "the file itself");
     Ok(())
 }
@@ -201,7 +230,11 @@ fn masked_directory(cx: &Cx) -> Res {
     fs::create_dir(b.rootfs().join("hidden"))?;
     fs::write(b.rootfs().join("hidden/file"), "words")?;
     b.push("/linux/maskedPaths", json!("/hidden"));
-    same!(cx.sh(&mut b, "ls -A /hidden; ! touch /hidden/new 2>/dev/null && stat -f -c %T /hidden")?, "tmpfs\n", "what is seen");
+    same!(
+        cx.sh(&mut b, "ls -A /hidden; ! touch /hidden/new 2>/dev/null && stat -f -c %T /hidden")?,
+        "tmpfs\n",
+        "what is seen"
+    );
     Ok(())
 }
 
@@ -238,7 +271,10 @@ fn readonly_proc_sys(cx: &Cx) -> Res {
 
 fn sysctl(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
-    b.set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1", "kernel.shm_rmid_forced": "1", "fs.mqueue.msg_max": "77"}));
+    b.set(
+        "/linux/sysctl",
+        json!({"net.ipv4.ip_forward": "1", "kernel.shm_rmid_forced": "1", "fs.mqueue.msg_max": "77"}),
+    );
     let seen = cx.sh(&mut b, "cd /proc/sys; cat net/ipv4/ip_forward kernel/shm_rmid_forced fs/mqueue/msg_max")?;
     same!(seen, "1\n1\n77\n", "sysctls");
     same!(text("/proc/sys/kernel/shm_rmid_forced")?, "0\n", "the host's own");

@@ -19,7 +19,8 @@ pub fn cases() -> Vec<Case> {
         case("seccomp::kill_thread_is_kill", kill_thread),
         case("seccomp::trap_is_sigsys", trap),
         case("seccomp::log_allows", log),
-        case("seccomp::a_syscall_newer_than_the_profile_is_enosys", newer).differs("crun", "gives the default action: libseccomp knows no better"),
+        case("seccomp::a_syscall_newer_than_the_profile_is_enosys", newer)
+            .differs("crun", "gives the default action: libseccomp knows no better"),
         case("seccomp::unknown_names_are_passed_over", unknown_name),
         case("seccomp::unknown_action_is_refused", unknown_action),
         case("seccomp::unknown_operator_is_refused", unknown_operator),
@@ -29,8 +30,7 @@ pub fn cases() -> Vec<Case> {
         case("seccomp::without_no_new_privileges", without_nnp),
         case("seccomp::of_another_architecture", other_arch),
         case("seccomp::flag_log", |cx| flag(cx, "SECCOMP_FILTER_FLAG_LOG")).differs("runc", FLAGS),
-        case("seccomp::flag_spec_allow", |cx| flag(cx, "SECCOMP_FILTER_FLAG_SPEC_ALLOW"))
-            .differs("runc", FLAGS),
+        case("seccomp::flag_spec_allow", |cx| flag(cx, "SECCOMP_FILTER_FLAG_SPEC_ALLOW")).differs("runc", FLAGS),
         case("seccomp::flag_tsync", |cx| flag(cx, "SECCOMP_FILTER_FLAG_TSYNC")).differs("runc", FLAGS),
         case("seccomp::flag_unknown_is_refused", flag_unknown),
         case("seccomp::listener_gets_the_process_state", listener),
@@ -64,7 +64,10 @@ const GETPRIORITY: u32 = 140;
 const EINVAL: i64 = -22;
 
 fn profile(b: &mut Bundle, default: &str, rules: Value) {
-    b.set("/linux/seccomp", json!({"defaultAction": default, "architectures": ["SCMP_ARCH_X86_64"], "syscalls": rules}));
+    b.set(
+        "/linux/seccomp",
+        json!({"defaultAction": default, "architectures": ["SCMP_ARCH_X86_64"], "syscalls": rules}),
+    );
 }
 
 fn verdicts(cx: &Cx, b: &mut Bundle, calls: &[String]) -> Res<Vec<i64>> {
@@ -91,7 +94,11 @@ fn errno_default(cx: &Cx) -> Res {
 fn errno_ret(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     for errno in [38, 2, 133] {
-        profile(&mut b, "SCMP_ACT_ALLOW", json!([{"names": ["sched_getparam"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno}]));
+        profile(
+            &mut b,
+            "SCMP_ACT_ALLOW",
+            json!([{"names": ["sched_getparam"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno}]),
+        );
         same!(one(cx, &mut b)?, -errno, "errnoRet");
     }
     Ok(())
@@ -99,13 +106,94 @@ fn errno_ret(cx: &Cx) -> Res {
 
 /// What runtimes, the loader and the probe need between the filter and the end.
 const NEEDED: &[&str] = &[
-    "access", "arch_prctl", "brk", "capget", "capset", "chdir", "clock_gettime", "clone", "clone3", "close", "close_range", "dup", "dup2", "dup3",
-    "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_wait", "eventfd2", "execve", "execveat", "exit", "exit_group", "faccessat", "faccessat2",
-    "fchdir", "fcntl", "fstat", "fstatfs", "futex", "getcwd", "getdents64", "getegid", "geteuid", "getgid", "getpid", "getppid", "getrandom",
-    "gettid", "getuid", "ioctl", "lseek", "madvise", "mmap", "mprotect", "munmap", "nanosleep", "newfstatat", "openat", "openat2", "pipe2", "poll", "ppoll",
-    "prctl", "pread64", "prlimit64", "read", "readlink", "readlinkat", "readv", "recvfrom", "recvmsg", "rseq", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn",
-    "sched_getaffinity", "sched_yield", "seccomp", "sendmsg", "sendto", "set_robust_list", "set_tid_address", "setgid", "setgroups", "setuid", "setresuid",
-    "setresgid", "sigaltstack", "stat", "statfs", "statx", "tgkill", "uname", "wait4", "waitid", "write", "writev",
+    "access",
+    "arch_prctl",
+    "brk",
+    "capget",
+    "capset",
+    "chdir",
+    "clock_gettime",
+    "clone",
+    "clone3",
+    "close",
+    "close_range",
+    "dup",
+    "dup2",
+    "dup3",
+    "epoll_create1",
+    "epoll_ctl",
+    "epoll_pwait",
+    "epoll_wait",
+    "eventfd2",
+    "execve",
+    "execveat",
+    "exit",
+    "exit_group",
+    "faccessat",
+    "faccessat2",
+    "fchdir",
+    "fcntl",
+    "fstat",
+    "fstatfs",
+    "futex",
+    "getcwd",
+    "getdents64",
+    "getegid",
+    "geteuid",
+    "getgid",
+    "getpid",
+    "getppid",
+    "getrandom",
+    "gettid",
+    "getuid",
+    "ioctl",
+    "lseek",
+    "madvise",
+    "mmap",
+    "mprotect",
+    "munmap",
+    "nanosleep",
+    "newfstatat",
+    "openat",
+    "openat2",
+    "pipe2",
+    "poll",
+    "ppoll",
+    "prctl",
+    "pread64",
+    "prlimit64",
+    "read",
+    "readlink",
+    "readlinkat",
+    "readv",
+    "recvfrom",
+    "recvmsg",
+    "rseq",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "sched_getaffinity",
+    "sched_yield",
+    "seccomp",
+    "sendmsg",
+    "sendto",
+    "set_robust_list",
+    "set_tid_address",
+    "setgid",
+    "setgroups",
+    "setuid",
+    "setresuid",
+    "setresgid",
+    "sigaltstack",
+    "stat",
+    "statfs",
+    "statx",
+    "tgkill",
+    "uname",
+    "wait4",
+    "waitid",
+    "write",
+    "writev",
 ];
 
 fn allow_list(cx: &Cx) -> Res {
@@ -145,7 +233,11 @@ fn trap(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     // Pid 1 does not die of SIGSYS that it only received; a child does.
     profile(&mut b, "SCMP_ACT_ALLOW", json!([{"names": ["sched_getparam"], "action": "SCMP_ACT_TRAP"}]));
-    same!(cx.sh(&mut b, &format!("/probe syscalls {SCHED_GETPARAM},0,0 2>/dev/null; echo $?"))?, "159\n", "exit status of the child");
+    same!(
+        cx.sh(&mut b, &format!("/probe syscalls {SCHED_GETPARAM},0,0 2>/dev/null; echo $?"))?,
+        "159\n",
+        "exit status of the child"
+    );
     Ok(())
 }
 
@@ -167,7 +259,11 @@ fn newer(cx: &Cx) -> Res {
 
 fn unknown_name(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
-    profile(&mut b, "SCMP_ACT_ALLOW", json!([{"names": ["call_of_tomorrow", "sched_getparam"], "action": "SCMP_ACT_ERRNO"}]));
+    profile(
+        &mut b,
+        "SCMP_ACT_ALLOW",
+        json!([{"names": ["call_of_tomorrow", "sched_getparam"], "action": "SCMP_ACT_ERRNO"}]),
+    );
     same!(one(cx, &mut b)?, -1, "the known name");
     Ok(())
 }
@@ -190,7 +286,11 @@ fn unknown_operator(cx: &Cx) -> Res {
 fn operator(cx: &Cx, op: &str, value: u64, two: u64, hits: &[i64], misses: &[i64]) -> Res {
     let mut b = cx.bundle()?;
     let args = json!([{"index": 1, "value": value, "valueTwo": two, "op": op}]);
-    profile(&mut b, "SCMP_ACT_ALLOW", json!([{"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77, "args": args}]));
+    profile(
+        &mut b,
+        "SCMP_ACT_ALLOW",
+        json!([{"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77, "args": args}]),
+    );
     let calls: Vec<String> = hits.iter().chain(misses).map(|v| format!("{GETPRIORITY},99,{v}")).collect();
     let got = verdicts(cx, &mut b, &calls)?;
     for (n, v) in hits.iter().chain(misses).enumerate() {
@@ -212,7 +312,11 @@ fn alternatives(cx: &Cx) -> Res {
 fn both_args(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     let args = json!([{"index": 0, "value": 99, "op": "SCMP_CMP_EQ"}, {"index": 1, "value": 5, "op": "SCMP_CMP_EQ"}]);
-    profile(&mut b, "SCMP_ACT_ALLOW", json!([{"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77, "args": args}]));
+    profile(
+        &mut b,
+        "SCMP_ACT_ALLOW",
+        json!([{"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77, "args": args}]),
+    );
     let calls = [format!("{GETPRIORITY},99,5"), format!("{GETPRIORITY},99,6"), format!("{GETPRIORITY},98,5")];
     same!(verdicts(cx, &mut b, &calls)?, [-77, EINVAL, EINVAL], "both, one, the other");
     Ok(())
@@ -240,7 +344,10 @@ fn without_nnp(cx: &Cx) -> Res {
 fn other_arch(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     profile(&mut b, "SCMP_ACT_ALLOW", json!([{"names": ["sched_getparam"], "action": "SCMP_ACT_ERRNO"}]));
-    b.set("/linux/seccomp/architectures", json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64"]));
+    b.set(
+        "/linux/seccomp/architectures",
+        json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64"]),
+    );
     same!(one(cx, &mut b)?, -1, "EPERM");
     Ok(())
 }
@@ -288,7 +395,11 @@ fn listener(cx: &Cx) -> Res {
     same!(v["pid"], json!(cx.pid(&id)?), "pid");
     same!(v["state"]["pid"], v["pid"], "pid of the state");
     // crun says 0.2.0, the version of the process state rather than of the spec.
-    ensure!(v["ociVersion"].as_str().is_some_and(|s| s.starts_with("1.") || cx.is("crun")), "ociVersion {}", v["ociVersion"]);
+    ensure!(
+        v["ociVersion"].as_str().is_some_and(|s| s.starts_with("1.") || cx.is("crun")),
+        "ociVersion {}",
+        v["ociVersion"]
+    );
     let target = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fds[0])))?;
     ensure!(target.to_string_lossy().contains("seccomp"), "the descriptor is {target:?}");
     Ok(())

@@ -21,8 +21,7 @@ pub fn cases() -> Vec<Case> {
         case("list::empty", list_empty),
         case("list::json_has_the_fields_that_go_runc_reads", list_fields)
             .differs("crun", "its list has only id, pid, status, bundle, created, owner"),
-        case("list::a_broken_entry_is_no_failure", list_broken)
-            .differs("crun", "one broken status file ends the list"),
+        case("list::a_broken_entry_is_no_failure", list_broken).differs("crun", "one broken status file ends the list"),
         case("run::exit_status_is_the_programs", run_exit),
         case("run::exit_status_of_a_signal_is_128_and_it", run_signalled),
         case("run::leaves_nothing", run_leaves_nothing),
@@ -35,15 +34,15 @@ pub fn cases() -> Vec<Case> {
         case("options::a_new_session_keyring", keyring),
         case("options::no_new_keyring", no_new_keyring),
         case("options::of_the_managers_are_accepted", managers_options),
-        case("options::cgroup_manager", cgroup_manager).only(&["ferrun", "crun"], "podman gives it to crun; runc has no such option"),
+        case("options::cgroup_manager", cgroup_manager)
+            .only(&["ferrun", "crun"], "podman gives it to crun; runc has no such option"),
         case("options::unknown_flag_is_refused", unknown_flag),
         case("options::unknown_verb_is_refused", unknown_verb),
         case("options::root_is_made_when_missing", root_made),
         case("version::has_three_lines", version),
         case("spec::writes_a_config_that_runs", spec),
         case("spec::does_not_overwrite", spec_keeps),
-        case("features::is_json", features)
-            .differs("crun", "`features` came with crun 1.9"),
+        case("features::is_json", features).differs("crun", "`features` came with crun 1.9"),
         case("plan::prints_the_steps_and_does_nothing", plan).only(&["ferrun"], "nobody else has `plan`"),
     ];
     for (name, id) in [
@@ -76,7 +75,8 @@ fn bad_id(cx: &Cx, id: &str) -> Res {
     }
     // Only the files of this harness: config.json is below the bundle.
     let new = fs::read_dir(&cx.dir)?.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
-    let strange: Vec<String> = new.filter(|n| !["run", "bundle", "root", "case", "commands"].iter().any(|p| n.starts_with(p))).collect();
+    let strange: Vec<String> =
+        new.filter(|n| !["run", "bundle", "root", "case", "commands"].iter().any(|p| n.starts_with(p))).collect();
     ensure!(strange.is_empty(), "new beside the state root: {strange:?} ({before} before)");
     Ok(())
 }
@@ -166,7 +166,10 @@ fn list(cx: &Cx) -> Res {
     let b = cx.create(&cx.bundle()?)?;
     let table = cx.runtime("list").out()?.ok()?.stdout;
     let head: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().take(3).collect();
-    ensure!(head.first().is_some_and(|w| w.eq_ignore_ascii_case("id") || w.eq_ignore_ascii_case("name")), "head {head:?}");
+    ensure!(
+        head.first().is_some_and(|w| w.eq_ignore_ascii_case("id") || w.eq_ignore_ascii_case("name")),
+        "head {head:?}"
+    );
     let row = table.lines().find(|l| l.contains(&a.id)).unwrap_or_default();
     ensure!(row.contains("running") && row.contains(&cx.pid(&a.id)?.to_string()), "the row {row:?}");
     same!(table.lines().count(), 3, "lines of the table");
@@ -271,7 +274,9 @@ fn run_keep(cx: &Cx) -> Res {
 }
 
 fn run_relays(cx: &Cx) -> Res {
-    for (signal, name, code) in [(Signal::TERM, "TERM", 41), (Signal::INT, "INT", 42), (Signal::USR1, "USR1", 43), (Signal::HUP, "HUP", 44)] {
+    for (signal, name, code) in
+        [(Signal::TERM, "TERM", 41), (Signal::INT, "INT", 42), (Signal::USR1, "USR1", 43), (Signal::HUP, "HUP", 44)]
+    {
         let mut b = cx.bundle()?;
         b.sh(&format!("trap 'exit {code}' {name}; echo up; while :; do sleep 0.02; done"));
         let job = cx.with_bundle("run", &b, &cx.id())?.spawn()?;
@@ -410,7 +415,16 @@ fn spec_keeps(cx: &Cx) -> Res {
 fn features(cx: &Cx) -> Res {
     let out = cx.runtime("features").out()?.ok()?.stdout;
     let v: Value = serde_json::from_str(&out).context("features")?;
-    for pointer in ["/ociVersionMin", "/ociVersionMax", "/hooks", "/mountOptions", "/linux/namespaces", "/linux/capabilities", "/linux/cgroup", "/linux/seccomp/enabled"] {
+    for pointer in [
+        "/ociVersionMin",
+        "/ociVersionMax",
+        "/hooks",
+        "/mountOptions",
+        "/linux/namespaces",
+        "/linux/capabilities",
+        "/linux/cgroup",
+        "/linux/seccomp/enabled",
+    ] {
         ensure!(v.pointer(pointer).is_some(), "{pointer} is missing");
     }
     Ok(())
