@@ -176,7 +176,7 @@ pub struct Process {
     pub cwd: PathBuf,
     pub user: User,
     pub rlimits: Vec<Rlimit>,
-    /// None: leave the caller's.
+    /// None: as if every set were empty.
     pub capabilities: Option<Capabilities>,
     pub no_new_privileges: bool,
     pub oom_score_adj: Option<i32>,

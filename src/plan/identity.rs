@@ -13,10 +13,9 @@ pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host) {
         draft.step_at("/process/rlimits", Step::Rlimits { rlimits: process.rlimits.clone() });
     }
     draft.step_at("/process/cwd", Step::Chdir { path: process.cwd.clone() });
-    let capabilities = process.capabilities.map(|wanted| grantable(draft, wanted, host));
-    if let Some(capabilities) = capabilities {
-        draft.step_at("/process/capabilities/bounding", Step::BoundingSet { keep: capabilities.bounding });
-    }
+    // as with runc and crun, none named are none given
+    let capabilities = grantable(draft, process.capabilities.unwrap_or_default(), host);
+    draft.step_at("/process/capabilities/bounding", Step::BoundingSet { keep: capabilities.bounding });
     let user = &process.user;
     draft.step_at(
         "/process/user",
@@ -24,12 +23,10 @@ pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host) {
             uid: user.uid,
             gid: user.gid,
             groups: user.additional_gids.clone(),
-            keep: user.uid != 0 && capabilities.is_some_and(|sets| sets.permitted != 0),
+            keep: user.uid != 0 && capabilities.permitted != 0,
         },
     );
-    if let Some(capabilities) = capabilities {
-        draft.step_at("/process/capabilities", Step::Capabilities(capabilities));
-    }
+    draft.step_at("/process/capabilities", Step::Capabilities(capabilities));
     draft.step_at("/process/cwd", Step::ProveCwd { path: process.cwd.clone() });
 }
 

@@ -23,7 +23,7 @@ pub fn cases() -> Vec<Case> {
         case("cgroup::left_processes_in_sub_cgroups_are_ended", left_in_sub),
         case("cgroup::the_parent_stays", parent_stays),
         case("cgroup::an_existing_one_with_foreign_processes", foreign)
-            .only(&["ferrun"], "runc 1.1 warns, crun takes it"),
+            .differs("crun", "its delete kills everybody in the cgroup"),
         case("cgroup::children_are_in_it", children),
         case("cgroup::frozen_is_deleted_by_force", frozen),
         case("cgroup::bad_paths_stay_inside", bad_paths)

@@ -42,7 +42,7 @@ pub fn cases() -> Vec<Case> {
         case("process::rlimits", rlimits),
         case("process::rlimit_unknown_is_refused", rlimit_unknown),
         case("process::rlimit_twice_is_refused", rlimit_twice)
-            .only(&["ferrun"], "the spec asks for it; runc and crun take the last"),
+            .only(&["ferrun"], "the spec asks for it; runc and crun set one after the other"),
         case("process::rlimit_soft_above_hard_is_refused", rlimit_soft),
         case("process::rlimit_above_the_callers_is_refused", rlimit_above),
         case("process::no_new_privileges", nnp),
@@ -378,7 +378,7 @@ fn rlimit_unknown(cx: &Cx) -> Res {
 
 fn rlimit_twice(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
-    for n in [100, 200] {
+    for n in [200, 100] {
         b.push("/process/rlimits", json!({"type": "RLIMIT_NOFILE", "soft": n, "hard": n}));
     }
     cx.run(&b)?.fails(&["/process/rlimits/1"])?;

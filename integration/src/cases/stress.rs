@@ -10,7 +10,8 @@ pub fn cases() -> Vec<Case> {
     vec![
         case("stress::cycles_of_create_start_kill_delete", cycles).patience(20),
         case("stress::parallel_runs", parallel).patience(20),
-        case("stress::one_id_raced_has_one_winner", raced),
+        case("stress::one_id_raced_has_one_winner", raced)
+            .differs("runc", "1.1 looks and makes without a lock: now and then two win"),
         case("stress::instant_exits", instant),
     ]
 }
