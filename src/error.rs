@@ -88,6 +88,17 @@ impl Error {
         self
     }
 
+    /// As [`Self::at`]; a pointer that does not begin with a slash counts from this one.
+    #[must_use]
+    pub fn below(mut self, pointer: &str) -> Self {
+        match &mut self.0.pointer {
+            Some(inner) if !inner.starts_with('/') => *inner = format!("{pointer}/{inner}"),
+            Some(_) => {}
+            None => return self.at(pointer),
+        }
+        self
+    }
+
     /// Names the file that it was about, unless an inner part did already.
     #[must_use]
     pub fn path(mut self, path: impl AsRef<Path>) -> Self {

@@ -20,6 +20,8 @@
 //! name inside a root file system is resolved but through [`sys::root`]. A failure leaves everything as if
 //! the operation had never been tried. `tests/layering.rs` checks which module may use which.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods))] // tests prepare what they need by path
+
 pub mod cgroup;
 pub mod cli;
 pub mod config;

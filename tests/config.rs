@@ -1,7 +1,6 @@
 //! config.json → Config: good files, every mistake with its pointer and words, every mount option, and bytes that
 //! are no config at all. Needs no privileges.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 #[path = "config/hostile.rs"]
 mod hostile;
 #[path = "config/mistakes.rs"]

@@ -1,7 +1,6 @@
 //! Seccomp filters, run by an interpreter: vectors, the profile of Docker, and random profiles against a naive
 //! evaluation of their rules. Needs no privileges.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 use ferrun::config::seccomp::{Action, Arch, Condition, Op, Rule, Seccomp, check};
 use ferrun::seccomp::{Instruction, MAX_INSTRUCTIONS, compile, compile_for};
 use oci_spec::runtime::LinuxSeccomp;

@@ -26,7 +26,9 @@ pub fn make(placement: &Placement) -> Result<()> {
             Placement::V1 { .. } => v1::make(directory),
             _ => v2::make(directory),
         };
-        if let Err(error) = make().map_err(|error| error.path(directory)).context(|| format!("make cgroup {}", directory.display())) {
+        if let Err(error) =
+            make().map_err(|error| error.path(directory)).context(|| format!("make cgroup {}", directory.display()))
+        {
             for made in &placement.directories()[..made] {
                 // what cannot be removed now is in the record for delete
                 let _ = rmdir(made);
@@ -46,6 +48,14 @@ pub fn kill(placement: &Placement) -> Result<()> {
     }
 }
 
+/// Lets a frozen container go on: version 1 lets a frozen process die only when it is thawed.
+pub fn thaw(placement: &Placement) -> Result<()> {
+    match placement {
+        Placement::V1 { directories } => v1::thaw(directories),
+        _ => Ok(()),
+    }
+}
+
 /// Sends `signal` to every process in the container's cgroups.
 pub fn signal_all(placement: &Placement, signal: i32) -> Result<()> {
     let Some(directory) = v1::for_processes(placement) else { return Ok(()) };
@@ -55,6 +65,14 @@ pub fn signal_all(placement: &Placement, signal: i32) -> Result<()> {
 /// The processes in the container's cgroups, children's cgroups included, by pid.
 pub fn pids(placement: &Placement) -> Result<Vec<i32>> {
     v1::for_processes(placement).map_or_else(|| Ok(Vec::new()), v1::pids)
+}
+
+/// Removes those of the container's cgroups that are empty: none of its processes was ever in them.
+pub fn remove_unused(placement: &Placement) {
+    for directory in placement.directories() {
+        // somebody else's if it is busy
+        let _ = rmdir(directory);
+    }
 }
 
 /// Removes the container's cgroups. What is gone already is fine; only when one is busy are its processes

@@ -43,14 +43,17 @@ fn make_one(directory: &Path, own: bool) -> Result<()> {
 
 /// One that exists must be empty and thawed.
 fn refuse_busy(directory: &Path) -> Result<()> {
-    if has_controller(directory, "freezer") && read(directory, "freezer.state").is_ok_and(|state| state.trim() != "THAWED") {
+    if has_controller(directory, "freezer")
+        && read(directory, "freezer.state").is_ok_and(|state| state.trim() != "THAWED")
+    {
         return Err(Error::new("the cgroup is frozen").hint("thaw or remove it"));
     }
     let processes = pids(directory)?.len();
     if processes == 0 {
         return Ok(());
     }
-    Err(Error::new(format!("container's cgroup is not empty: {processes} process(es) found")).hint("another container uses this cgroupsPath"))
+    Err(Error::new(format!("container's cgroup is not empty: {processes} process(es) found"))
+        .hint("another container uses this cgroupsPath"))
 }
 
 /// Nobody can join a cpuset without CPUs and memory nodes, and a new one has none.
@@ -71,7 +74,11 @@ fn inherit_cpuset(directory: &Path) -> Result<()> {
 /// only one can freeze them.
 pub(super) fn for_processes(placement: &Placement) -> Option<&Path> {
     let directories = placement.directories();
-    directories.iter().find(|directory| has_controller(directory, "freezer")).or(directories.first()).map(PathBuf::as_path)
+    directories
+        .iter()
+        .find(|directory| has_controller(directory, "freezer"))
+        .or(directories.first())
+        .map(PathBuf::as_path)
 }
 
 /// All processes in `directory` and below. A cgroup that vanishes meanwhile is empty.
@@ -104,11 +111,21 @@ fn raw(signal: i32) -> Result<nix::sys::signal::Signal> {
     nix::sys::signal::Signal::try_from(signal).call(|| format!("signal {signal}"))
 }
 
+pub(super) fn thaw(directories: &[PathBuf]) -> Result<()> {
+    for directory in directories.iter().filter(|directory| has_controller(directory, "freezer")) {
+        match write(directory, "freezer.state", "THAWED") {
+            Err(error) if error.errno() == Some(libc::ENOENT) => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
 /// Frozen first, so that none can fork away from the list; thawed to die.
 pub(super) fn kill(directories: &[PathBuf]) -> Result<()> {
     let placement = Placement::V1 { directories: directories.to_vec() };
     let Some(directory) = for_processes(&placement) else { return Ok(()) };
-    let freezer = has_controller(directory, "freezer") && directory.join("freezer.state").exists();
+    let freezer = has_controller(directory, "freezer");
     let deadline = Instant::now() + EMPTY_DEADLINE;
     loop {
         if pids(directory)?.is_empty() {
@@ -124,7 +141,9 @@ pub(super) fn kill(directories: &[PathBuf]) -> Result<()> {
         killed?;
         if Instant::now() > deadline {
             let left = pids(directory)?;
-            return Err(Error::new(format!("processes {left:?} do not end")).path(directory).within(format!("empty cgroup {}", directory.display())));
+            return Err(Error::new(format!("processes {left:?} do not end"))
+                .path(directory)
+                .within(format!("empty cgroup {}", directory.display())));
         }
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -50,7 +50,13 @@ pub(super) struct Bundle {
 const MAX_PRESERVED: u32 = 1 << 20;
 
 /// Reads and plans. Nothing is touched.
-pub(super) fn read(id: &str, arguments: &BundleOptions, options: &Options, start: Start, relay: bool) -> Result<Bundle> {
+pub(super) fn read(
+    id: &str,
+    arguments: &BundleOptions,
+    options: &Options,
+    start: Start,
+    relay: bool,
+) -> Result<Bundle> {
     crate::state::id::check(id)?;
     let bundle = std::path::absolute(&arguments.bundle).call(|| "getcwd".to_owned())?;
     let config_json = read_config(&bundle)?;
@@ -66,8 +72,11 @@ pub(super) fn read(id: &str, arguments: &BundleOptions, options: &Options, start
         (None, true) if relay => Console::Relay,
         _ => Console::None,
     };
-    let wants_lsm = config.process.apparmor_profile.is_some() || config.process.selinux_label.is_some() || config.mount_label.is_some();
+    let wants_lsm = config.process.apparmor_profile.is_some()
+        || config.process.selinux_label.is_some()
+        || config.mount_label.is_some();
     let host = Host::probe(wants_lsm)?;
+    tracing::debug!("bundle {}: root {}", bundle.display(), rootfs.display());
     let notify = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty());
     let store = options.store();
     let request = Request {
@@ -91,7 +100,8 @@ pub(super) fn read(id: &str, arguments: &BundleOptions, options: &Options, start
 fn real_directory(path: &Path) -> Result<PathBuf> {
     use rustix::fs::{CWD, Mode, OFlags, open, readlinkat};
     use std::os::unix::ffi::OsStringExt;
-    let fd = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).call(|| "open".to_owned())?;
+    let fd =
+        open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).call(|| "open".to_owned())?;
     let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
     let real = readlinkat(CWD, link, Vec::new()).call(|| "readlink".to_owned())?;
     Ok(std::ffi::OsString::from_vec(real.into_bytes()).into())
@@ -102,7 +112,8 @@ fn read_config(bundle: &Path) -> Result<Vec<u8>> {
     use std::io::Read;
     let path = bundle.join("config.json");
     let read = || {
-        let file = open(&path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).call(|| "open".to_owned())?;
+        let file = open(&path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+            .call(|| "open".to_owned())?;
         let mut bytes = Vec::with_capacity(32 * 1024);
         // one byte more than is allowed shows that there is more
         let mut limited = std::fs::File::from(file).take(crate::config::load::LIMIT as u64 + 1);

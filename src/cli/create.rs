@@ -6,8 +6,8 @@ use crate::error::{Context, Result};
 use crate::launch::create::{Order, create};
 use crate::plan::Start;
 
-use super::bundle::{self, BundleOptions};
 use super::Options;
+use super::bundle::{self, BundleOptions};
 
 /// Create a container: its process waits for start.
 #[derive(Debug, Parser)]

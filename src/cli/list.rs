@@ -38,7 +38,7 @@ pub(super) fn execute(arguments: Arguments, options: &Options) -> Result<i32> {
 
 /// runc prints `null` for no containers; callers take both, and a list is a list.
 fn json(rows: &[Row]) -> Result<String> {
-    serde_json::to_string(rows).map_err(|error| Error::new(error.to_string()))
+    serde_json::to_string(rows).map(|text| text + "\n").map_err(|error| Error::new(error.to_string()))
 }
 
 /// Columns as wide as runc's: at least 12, three blanks between.

@@ -205,17 +205,14 @@ fn usage(error: clap::Error) -> Result<i32> {
 
 fn print(text: &str) -> Result<()> {
     use std::io::Write;
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Error::os("write to stdout", error))
+    let mut stdout = std::io::stdout().lock();
+    // nobody flushes at the end of a program without the standard library's start-up
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| Error::os("write to stdout", error))
 }
 
 /// The three lines that callers parse: contracts.md, runc's.
 fn version() -> String {
-    format!(
-        "ferrun version {}\ncommit: {}\nspec: {}\n",
-        features::VERSION,
-        features::COMMIT,
-        features::OCI_VERSION_MAX
-    )
+    format!("ferrun version {}\ncommit: {}\nspec: {}\n", features::VERSION, features::COMMIT, features::OCI_VERSION_MAX)
 }
 
 /// Write a config.json to begin with.

@@ -5,8 +5,8 @@ use clap::{Parser, ValueEnum};
 use crate::error::{Context, Error, Result};
 use crate::plan::Start;
 
-use super::bundle::{self, BundleOptions};
 use super::Options;
+use super::bundle::{self, BundleOptions};
 
 /// Show what create would do, without doing it.
 #[derive(Debug, Parser)]
@@ -29,10 +29,13 @@ enum Format {
 }
 
 pub(super) fn execute(arguments: Arguments, options: &Options) -> Result<i32> {
-    let bundle = bundle::read(&arguments.id, &arguments.bundle, options, Start::Later, true).context(|| "plan".to_owned())?;
+    let bundle =
+        bundle::read(&arguments.id, &arguments.bundle, options, Start::Later, true).context(|| "plan".to_owned())?;
     let text = match arguments.format {
         Format::Text => bundle.plan.to_string(),
-        Format::Json => serde_json::to_string_pretty(&bundle.plan).map_err(|error| Error::new(error.to_string()))? + "\n",
+        Format::Json => {
+            serde_json::to_string_pretty(&bundle.plan).map_err(|error| Error::new(error.to_string()))? + "\n"
+        }
     };
     super::print(&text)?;
     Ok(0)

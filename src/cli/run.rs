@@ -3,16 +3,16 @@
 use clap::Parser;
 
 use crate::container::delete;
+use crate::container::notify::Notify;
 use crate::error::{Context, Result};
 use crate::hooks;
 use crate::launch::create::{Born, Order, create};
 use crate::launch::foreground::{Signals, supervise};
-use crate::launch::notify::Notify;
 use crate::plan::Start;
 use crate::state::store::Store;
 
-use super::bundle::{self, BundleOptions};
 use super::Options;
+use super::bundle::{self, BundleOptions};
 
 /// Create and start a container.
 #[derive(Debug, Parser)]
@@ -43,7 +43,8 @@ fn run(arguments: &Arguments, options: &Options) -> Result<i32> {
     bundle::warn(&bundle.plan);
     if !arguments.detach && !arguments.no_subreaper {
         // any pid stands for yes
-        rustix::process::set_child_subreaper(Some(rustix::process::Pid::INIT)).map_err(|errno| crate::error::Error::os("prctl PR_SET_CHILD_SUBREAPER", errno))?;
+        rustix::process::set_child_subreaper(Some(rustix::process::Pid::INIT))
+            .map_err(|errno| crate::error::Error::os("prctl PR_SET_CHILD_SUBREAPER", errno))?;
     }
     let signals = if arguments.detach { None } else { Some(Signals::block()?) };
     let store = options.store();
@@ -66,7 +67,7 @@ fn run(arguments: &Arguments, options: &Options) -> Result<i32> {
 
 /// From the execve on: poststart hooks, notifications, and in the foreground all the rest of its life.
 fn accompany(born: &mut Born, signals: Option<&Signals>) -> Result<i32> {
-    hooks::run_all_logging("poststart", &born.record.poststart, &born.record.oci_state("running", born.child.pid));
+    hooks::run("poststart", &born.record.poststart, &born.record.oci_state("running", born.child.pid))?;
     let notify = Notify::listen(&born.entry)?;
     match signals {
         Some(signals) => supervise(&born.child, signals, born.console.take(), notify.as_ref()),

@@ -261,7 +261,10 @@ pub enum Namespace {
     Host,
     New,
     /// Absolute path, and the JSON pointer it came from.
-    Join { path: PathBuf, pointer: String },
+    Join {
+        path: PathBuf,
+        pointer: String,
+    },
 }
 
 impl Namespace {

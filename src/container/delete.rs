@@ -19,14 +19,14 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// # Errors
 /// `does not exist`, unless forced; it is not stopped; something does not go away.
 pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
-    let entry = match store.enter(id) {
-        Err(_) if force && crate::state::id::check(id).is_ok() && !store.root().join(id).exists() => return Ok(()),
-        result => result?,
+    let entry = match store.enter(id).and_then(|entry| entry.lock().map(|()| entry)) {
+        Ok(entry) => entry,
+        Err(error) => {
+            crate::state::id::check(id)?;
+            let gone = !store.has(id);
+            return if gone && (store.bury(id)? || force) { Ok(()) } else { Err(error) };
+        }
     };
-    match entry.lock() {
-        Err(_) if force => return Ok(()),
-        result => result?,
-    }
     remove_container(store, &entry, force).context(|| format!("delete {id}"))
 }
 
@@ -46,7 +46,8 @@ fn remove_container(store: &Store, entry: &Entry, force: bool) -> Result<()> {
     // with the lock in hand nobody is creating it any more
     let stopped = status == Status::Stopped || record.phase == Phase::Creating;
     if !stopped {
-        if !force {
+        // one that was never started has nothing to lose
+        if !force && status != Status::Created {
             return Err(Error::new(format!("cannot delete a container that is not stopped: it is {}", status.name()))
                 .hint("stop it first, or use --force"));
         }
@@ -56,17 +57,14 @@ fn remove_container(store: &Store, entry: &Entry, force: bool) -> Result<()> {
 }
 
 /// Kills the init and waits until it is gone.
-fn end(record: &Record) -> Result<()> {
+pub(super) fn end(record: &Record) -> Result<()> {
     let Some(init) = record.init else { return Ok(()) };
     let Some(pidfd) = init.open()? else { return Ok(()) };
     match crate::sys::pidfd::send_signal(&pidfd, libc::SIGKILL) {
         Ok(()) | Err(Errno::SRCH) => {}
         Err(errno) => return Err(errno).call(|| format!("kill {}", init.pid)),
     }
-    // v1 lets a frozen process die only when it is thawed
-    if !record.own_pid_namespace {
-        cgroup::kill(&record.placement)?;
-    }
+    cgroup::thaw(&record.placement)?;
     let deadline = Instant::now() + DEADLINE;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -83,7 +81,14 @@ fn end(record: &Record) -> Result<()> {
 
 /// What a container leaves: cgroups, its record; poststop hooks run in between.
 pub fn clean_up(store: &Store, entry: &Entry, record: &Record) -> Result<()> {
-    cgroup::remove(&record.placement)?;
+    if record.phase == Phase::Creating && !entry.has_config() {
+        cgroup::remove_unused(&record.placement);
+    } else {
+        if !record.own_pid_namespace {
+            cgroup::kill(&record.placement)?;
+        }
+        cgroup::remove(&record.placement)?;
+    }
     // hooks of a container that never was are none of its life's
     if record.phase == Phase::Created {
         hooks::run_all_logging("poststop", &record.poststop, &record.oci_state("stopped", 0));

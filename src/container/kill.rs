@@ -24,7 +24,8 @@ pub fn kill(store: &Store, id: &str, signal: i32, all: bool) -> Result<()> {
         if signal == libc::SIGKILL && !record.own_pid_namespace {
             return cgroup::signal_all(&record.placement, signal);
         }
-        init.signal(signal)
+        init.signal(signal)?;
+        if signal == libc::SIGKILL { cgroup::thaw(&record.placement) } else { Ok(()) }
     };
     send().context(|| format!("kill {id}"))
 }
@@ -34,7 +35,8 @@ pub fn kill(store: &Store, id: &str, signal: i32, all: bool) -> Result<()> {
 /// # Errors
 /// No such signal.
 pub fn parse_signal(text: &str) -> Result<i32> {
-    let unknown = || Error::new(format!("unknown signal {text:?}: a name such as TERM or a number from 1 to 64 is wanted"));
+    let unknown =
+        || Error::new(format!("unknown signal {text:?}: a name such as TERM or a number from 1 to 64 is wanted"));
     if let Ok(number) = text.parse::<i32>() {
         return if (0..=64).contains(&number) { Ok(number) } else { Err(unknown()) };
     }
@@ -66,7 +68,9 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        for (text, number) in [("TERM", 15), ("SIGTERM", 15), ("sigkill", 9), ("9", 9), ("RTMIN+3", 37), ("SIGRTMAX-1", 63), ("64", 64)] {
+        for (text, number) in
+            [("TERM", 15), ("SIGTERM", 15), ("sigkill", 9), ("9", 9), ("RTMIN+3", 37), ("SIGRTMAX-1", 63), ("64", 64)]
+        {
             assert_eq!(parse_signal(text).expect(text), number);
         }
         for text in ["", "SIG", "NOPE", "65", "-1", "RTMIN+99", "RTMAX+1", "1.5", "é"] {

@@ -3,4 +3,5 @@
 pub mod delete;
 pub mod kill;
 pub mod list;
+pub mod notify;
 pub mod start;

@@ -1,8 +1,11 @@
 //! `start`: the byte that the init waits for, and what became of it.
 
+use std::os::fd::AsFd;
+
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use super::notify::Notify;
 use crate::error::{Call, Context, Error, Result};
 use crate::hooks;
 use crate::state::record::{Record, Status};
@@ -27,21 +30,32 @@ fn start_locked(entry: &Entry, record: &Record) -> Result<()> {
         (Status::Stopped, _) => return Err(Error::new("cannot start a container that has stopped")),
         (Status::Creating, _) => return Err(Error::new("cannot start a container that is being created")),
     };
+    let notify = Notify::listen(entry)?;
     rustix::io::write(&fifo, b"0").call(|| "write the start FIFO".to_owned())?;
     entry.remove_fifo();
     // the other end goes with the execve, or with the init
     loop {
         match poll(&mut [PollFd::new(&fifo, PollFlags::empty())], None) {
             Err(Errno::INTR) => {}
-            result => break result.call(|| "poll".to_owned())?,
+            result => {
+                result.call(|| "poll".to_owned())?;
+                break;
+            }
         }
-    };
+    }
     if let Some(fault) = fault(entry) {
         return Err(fault);
     }
-    // a failing one is a warning: runtime.md, Lifecycle, step 10
-    hooks::run_all_logging("poststart", &record.poststart, &record.oci_state("running", record.pid()));
-    Ok(())
+    let result = hooks::run("poststart", &record.poststart, &record.oci_state("running", record.pid()));
+    if result.is_err() {
+        // runtime.md, Lifecycle, step 9: stop the container
+        super::delete::end(record)?;
+    }
+    result?;
+    match (notify, record.init.map(|init| init.open()).transpose()?.flatten()) {
+        (Some(notify), Some(init)) => notify.until_ready(record.pid(), init.as_fd()),
+        _ => Ok(()),
+    }
 }
 
 /// What the init said before it died.

@@ -37,7 +37,9 @@ pub enum Cgroups {
     /// No cgroup file system is mounted.
     #[default]
     None,
-    V1 { hierarchies: Vec<Hierarchy> },
+    V1 {
+        hierarchies: Vec<Hierarchy>,
+    },
     V2 {
         /// This process's own cgroup, below the root.
         own: PathBuf,

@@ -36,7 +36,8 @@ impl Directory<'_> {
                 }
                 result => result,
             };
-            let fd = opened.call(|| "open".to_owned()).context(|| format!("open the directory {}", parent.display()))?;
+            let fd =
+                opened.call(|| "open".to_owned()).context(|| format!("open the directory {}", parent.display()))?;
             self.open = Some((parent.to_owned(), fd.into()));
         }
         match &self.open {
@@ -66,7 +67,9 @@ pub(super) fn devices(init: &mut Init<'_>, devices: &[Device], links: &[Link]) -
 }
 
 fn located(result: Result<()>, device: &Device) -> Result<()> {
-    let result = result.map_err(|error| error.path(&device.path)).context(|| format!("make the device {}", device.path.display()));
+    let result = result
+        .map_err(|error| error.path(&device.path))
+        .context(|| format!("make the device {}", device.path.display()));
     match &device.pointer {
         Some(pointer) => result.at(|| pointer.clone()),
         None => result,
@@ -93,7 +96,9 @@ fn node(directory: &mut Directory<'_>, device: &Device) -> Result<()> {
         // what is there may stay only if it is just that device: not a link to, or a copy of, something else
         Err(Errno::EXIST) => {
             if !is_device(parent, name, kind, number).call(|| "stat".to_owned())? {
-                return Err(Error::os("mknod", Errno::EXIST).hint("the root file system holds something else under that name"));
+                return Err(
+                    Error::os("mknod", Errno::EXIST).hint("the root file system holds something else under that name")
+                );
             }
             chmodat(parent, name, mode, AtFlags::empty()).call(|| "chmod".to_owned())?;
         }

@@ -16,7 +16,9 @@ pub(super) fn chdir_as_root(path: &Path) -> Result<bool> {
     match chdir(path) {
         Ok(()) => Ok(false),
         Err(Errno::ACCESS | Errno::PERM) => Ok(true),
-        Err(errno) => Err(errno).call(|| "chdir".to_owned()).context(|| format!("enter the working directory {}", path.display())),
+        Err(errno) => {
+            Err(errno).call(|| "chdir".to_owned()).context(|| format!("enter the working directory {}", path.display()))
+        }
     }
 }
 
@@ -28,7 +30,11 @@ pub(super) fn prove_cwd(path: &Path, again: bool) -> Result<()> {
             chdir(path).call(|| "chdir".to_owned())?;
         }
         let cwd = rustix::process::getcwd(Vec::new()).call(|| "getcwd".to_owned())?;
-        if cwd.to_bytes().starts_with(b"/") { Ok(()) } else { Err(Error::new("current working directory is outside of container mount namespace root")) }
+        if cwd.to_bytes().starts_with(b"/") {
+            Ok(())
+        } else {
+            Err(Error::new("current working directory is outside of container mount namespace root"))
+        }
     };
     enter().map_err(|error| error.path(path)).context(|| format!("enter the working directory {}", path.display()))
 }
@@ -39,7 +45,10 @@ const MAX_LINE: u64 = 8 << 10;
 
 /// The home directory of `uid` by the container's /etc/passwd, or `/`.
 pub(super) fn home(uid: u32) -> String {
-    File::open("/etc/passwd").ok().and_then(|file| find_home(BufReader::new(file.take(MAX_PASSWD)), uid)).unwrap_or_else(|| "/".to_owned())
+    File::open("/etc/passwd")
+        .ok()
+        .and_then(|file| find_home(BufReader::new(file.take(MAX_PASSWD)), uid))
+        .unwrap_or_else(|| "/".to_owned())
 }
 
 fn find_home(mut passwd: impl BufRead, uid: u32) -> Option<String> {

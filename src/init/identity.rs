@@ -4,8 +4,9 @@ use rustix::fs::{Gid, Mode, Uid, fchown, fstat};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit as RawRlimit, setrlimit};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set, configure_capability_in_ambient_set, remove_capability_from_bounding_set,
-    set_capabilities, set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set, configure_capability_in_ambient_set,
+    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
 };
 
 use crate::error::{Call, Context, Error, Result};
@@ -84,7 +85,9 @@ pub(super) fn user(uid: u32, gid: u32, groups: &[u32], keep: bool) -> Result<()>
     }
     let gid = Gid::from_raw(gid);
     let user = Uid::from_raw(uid);
-    set_thread_res_gid(gid, gid, gid).call(|| "setresgid".to_owned()).context(|| format!("become group {}", gid.as_raw()))?;
+    set_thread_res_gid(gid, gid, gid)
+        .call(|| "setresgid".to_owned())
+        .context(|| format!("become group {}", gid.as_raw()))?;
     set_thread_res_uid(user, user, user).call(|| "setresuid".to_owned()).context(|| format!("become user {uid}"))?;
     if keep {
         set_keep_capabilities(false).call(|| "prctl PR_SET_KEEPCAPS".to_owned())?;
@@ -99,7 +102,9 @@ pub(super) fn bounding_set(keep: u64) -> Result<()> {
         if keep & (1 << bit) == 0 {
             match remove_capability_from_bounding_set(capability) {
                 Err(Errno::INVAL) => break,
-                result => result.call(|| "prctl PR_CAPBSET_DROP".to_owned()).context(|| format!("drop capability {bit}"))?,
+                result => {
+                    result.call(|| "prctl PR_CAPBSET_DROP".to_owned()).context(|| format!("drop capability {bit}"))?
+                }
             }
         }
     }

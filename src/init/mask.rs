@@ -20,7 +20,9 @@ pub(super) fn mask(root: Root<'_>, paths: &[PathBuf], null: OwnedFd) -> Result<(
     let mut file = Cover { tree: Some(null.into()), attached: None };
     let mut directory = Cover::default();
     for path in paths {
-        cover(root, path, &mut file, &mut directory).map_err(|error| error.path(path)).context(|| format!("mask {}", path.display()))?;
+        cover(root, path, &mut file, &mut directory)
+            .map_err(|error| error.path(path))
+            .context(|| format!("mask {}", path.display()))?;
     }
     Ok(())
 }

@@ -51,7 +51,12 @@ pub struct Init<'a> {
 }
 
 impl<'a> Init<'a> {
-    pub fn new(channel: Channel, assets: Vec<Option<OwnedFd>>, entries: &'a [AssetEntry], state: &'a dyn Fn(&str, i32) -> String) -> Self {
+    pub fn new(
+        channel: Channel,
+        assets: Vec<Option<OwnedFd>>,
+        entries: &'a [AssetEntry],
+        state: &'a dyn Fn(&str, i32) -> String,
+    ) -> Self {
         Self {
             channel,
             assets,
@@ -72,7 +77,7 @@ impl<'a> Init<'a> {
         for entry in steps {
             if let Err(error) = self.step(&entry.step) {
                 let error = match &entry.pointer {
-                    Some(pointer) => error.at(pointer.clone()),
+                    Some(pointer) => error.below(pointer),
                     None => error,
                 };
                 self.fail(error.step(entry.step.name()));
@@ -173,11 +178,18 @@ impl<'a> Init<'a> {
     }
 
     fn asset(&self, id: AssetId) -> Result<BorrowedFd<'_>> {
-        self.assets.get(id.0).and_then(Option::as_ref).map(OwnedFd::as_fd).ok_or_else(|| Error::new(format!("asset {} is not open", id.0)))
+        self.assets
+            .get(id.0)
+            .and_then(Option::as_ref)
+            .map(OwnedFd::as_fd)
+            .ok_or_else(|| Error::new(format!("asset {} is not open", id.0)))
     }
 
     fn take(&mut self, id: AssetId) -> Result<OwnedFd> {
-        self.assets.get_mut(id.0).and_then(Option::take).ok_or_else(|| Error::new(format!("asset {} is not open", id.0)))
+        self.assets
+            .get_mut(id.0)
+            .and_then(Option::take)
+            .ok_or_else(|| Error::new(format!("asset {} is not open", id.0)))
     }
 
     fn root_fd(&self) -> Result<&OwnedFd> {
@@ -199,7 +211,8 @@ impl<'a> Init<'a> {
     /// execve (CVE-2024-21626): no directory, no mount, nothing that the caller leaked to us.
     fn close_fds(&mut self, preserve: u32) -> Result<()> {
         let last = |entry: &AssetEntry| matches!(entry.asset, Asset::StartFifo | Asset::FaultFile);
-        let kept = self.entries.iter().zip(&self.assets).filter(|(entry, _)| last(entry)).filter_map(|(_, fd)| fd.as_ref());
+        let kept =
+            self.entries.iter().zip(&self.assets).filter(|(entry, _)| last(entry)).filter_map(|(_, fd)| fd.as_ref());
         let mut keep: Vec<RawFd> = kept.map(AsRawFd::as_raw_fd).collect();
         keep.push(self.channel.as_fd().as_raw_fd());
         let preserved = 3..3 + preserve as RawFd;
@@ -210,11 +223,11 @@ impl<'a> Init<'a> {
         // their numbers are about to be closed in one call: nothing may close them a second time
         for (entry, fd) in self.entries.iter().zip(&mut self.assets) {
             if !last(entry) {
-                fd.take().map(std::mem::forget);
+                std::mem::forget(fd.take());
             }
         }
-        self.root.take().map(std::mem::forget);
-        self.proc.take().map(std::mem::forget);
+        std::mem::forget(self.root.take());
+        std::mem::forget(self.proc.take());
         exec::close_all_but(&keep).call(|| "close_range".to_owned())
     }
 

@@ -64,7 +64,11 @@ pub(super) fn set_attributes(mount: impl AsFd, changes: &[Attributes]) -> Result
 fn attach_tree(root: Root<'_>, destination: &Path, tree: &OwnedFd) -> Result<()> {
     let target = match root.resolve(destination) {
         Err(Errno::NOENT) => {
-            let kind = if file_type(tree).call(|| "fstat".to_owned())? == FileType::Directory { Target::Directory } else { Target::File };
+            let kind = if file_type(tree).call(|| "fstat".to_owned())? == FileType::Directory {
+                Target::Directory
+            } else {
+                Target::File
+            };
             root.resolve_or_make(destination, kind)
         }
         result => result,
@@ -88,7 +92,9 @@ fn target(root: Root<'_>, step: &Mount) -> Result<OwnedFd> {
         result => result,
     };
     opened.call(|| "open the destination".to_owned()).map_err(|error| match error.errno() {
-        Some(libc::ELOOP | libc::ENOTDIR) => error.cause("must be mounted on an ordinary directory, not on a symbolic link or a file"),
+        Some(libc::ELOOP | libc::ENOTDIR) => {
+            error.cause("must be mounted on ordinary directory, not on a symlink or a file")
+        }
         _ => error,
     })
 }
@@ -107,8 +113,7 @@ fn fs_mount(root: Root<'_>, step: &Mount, fs: &FsMount) -> Result<()> {
             Some(value) => set_string(&context, &fs.fstype, &data.key, value),
             None => context.flag(&data.key),
         };
-        // relative: the mount's own pointer is put before it
-        set.map_err(|error| context_error(error).hint(format!("option {} of the mount", data.index)))?;
+        set.map_err(|error| context_error(error).at(format!("options/{}", data.index)))?;
     }
     if fs.inherit_mode {
         let mode = fstat(&target).call(|| "fstat".to_owned())?.st_mode & 0o7777;
@@ -143,7 +148,13 @@ fn remount(root: Root<'_>, step: &Mount) -> Result<()> {
 }
 
 /// The layout that every host has: a directory for each hierarchy, links for controllers mounted together.
-fn cgroup_v1(init: &mut Init<'_>, step: &Mount, hierarchies: &[CgroupBind], links: &[Link], readonly: bool) -> Result<()> {
+fn cgroup_v1(
+    init: &mut Init<'_>,
+    step: &Mount,
+    hierarchies: &[CgroupBind],
+    links: &[Link],
+    readonly: bool,
+) -> Result<()> {
     let tmpfs = || {
         let context = mount::Context::open("tmpfs")?;
         context.string("source", "tmpfs")?;
@@ -168,5 +179,8 @@ fn cgroup_v1(init: &mut Init<'_>, step: &Mount, hierarchies: &[CgroupBind], link
     }
     set_attributes(&directory, &[all])?;
     let propagation = step.attributes.iter().filter(|change| change.propagation.is_some());
-    set_attributes(&directory, &propagation.map(|change| Attributes { set: 0, clear: 0, ..*change }).collect::<Vec<_>>())
+    set_attributes(
+        &directory,
+        &propagation.map(|change| Attributes { set: 0, clear: 0, ..*change }).collect::<Vec<_>>(),
+    )
 }

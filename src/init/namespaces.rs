@@ -9,7 +9,9 @@ use crate::plan::step::{NamespaceKind, TimeOffset};
 use crate::sys::{clone, ioctl, proc};
 
 pub(super) fn join(kind: NamespaceKind, namespace: BorrowedFd<'_>) -> Result<()> {
-    clone::setns(namespace, kind.flag()).call(|| "setns".to_owned()).context(|| format!("join the {kind:?} namespace").to_lowercase())
+    clone::setns(namespace, kind.flag())
+        .call(|| "setns".to_owned())
+        .context(|| format!("join the {kind:?} namespace").to_lowercase())
 }
 
 pub(super) fn unshare(namespaces: &[NamespaceKind]) -> Result<()> {
@@ -22,7 +24,8 @@ pub(super) fn unshare(namespaces: &[NamespaceKind]) -> Result<()> {
 /// before anybody enters it; then this very process does.
 pub(super) fn enter_time(offsets: &[TimeOffset]) -> Result<()> {
     if !offsets.is_empty() {
-        let lines: String = offsets.iter().map(|offset| format!("{} {} {}\n", offset.clock, offset.secs, offset.nanosecs)).collect();
+        let lines: String =
+            offsets.iter().map(|offset| format!("{} {} {}\n", offset.clock, offset.secs, offset.nanosecs)).collect();
         let file = proc::open_self("timens_offsets", OFlags::WRONLY).call(|| "open".to_owned());
         file.and_then(|file| rustix::io::write(file, lines.as_bytes()).call(|| "write".to_owned()))
             .context(|| "set the offsets of the time namespace".to_owned())?;
@@ -34,13 +37,19 @@ pub(super) fn enter_time(offsets: &[TimeOffset]) -> Result<()> {
 }
 
 pub(super) fn loopback() -> Result<()> {
-    ioctl::loopback_up().call(|| "ioctl SIOCSIFFLAGS".to_owned()).context(|| "bring the loopback interface up".to_owned())
+    ioctl::loopback_up()
+        .call(|| "ioctl SIOCSIFFLAGS".to_owned())
+        .context(|| "bring the loopback interface up".to_owned())
 }
 
 pub(super) fn hostname(name: &str) -> Result<()> {
-    rustix::system::sethostname(name.as_bytes()).call(|| "sethostname".to_owned()).context(|| format!("set the host name {name}"))
+    rustix::system::sethostname(name.as_bytes())
+        .call(|| "sethostname".to_owned())
+        .context(|| format!("set the host name {name}"))
 }
 
 pub(super) fn domainname(name: &str) -> Result<()> {
-    rustix::system::setdomainname(name.as_bytes()).call(|| "setdomainname".to_owned()).context(|| format!("set the domain name {name}"))
+    rustix::system::setdomainname(name.as_bytes())
+        .call(|| "setdomainname".to_owned())
+        .context(|| format!("set the domain name {name}"))
 }

@@ -34,7 +34,8 @@ pub(super) fn detach_propagation() -> Result<()> {
 
 /// Attaches the root's detached copy at its own path, which makes it a mount point that can be pivoted to.
 pub(super) fn attach(tree: OwnedFd, path: &Path) -> Result<OwnedFd> {
-    let target = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).call(|| "open".to_owned());
+    let target =
+        open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).call(|| "open".to_owned());
     target
         .and_then(|target| mount::attach(&tree, Loose::from(target)).call(|| "move_mount".to_owned()))
         .map_err(|error| error.path(path))
@@ -75,7 +76,8 @@ pub(super) fn move_over(root: &OwnedFd) -> Result<()> {
         }
     }
     fchdir(root).call(|| "fchdir".to_owned())?;
-    let old = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).call(|| "open /".to_owned())?;
+    let old =
+        open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).call(|| "open /".to_owned())?;
     mount::attach(root, old).call(|| "move_mount".to_owned())?;
     rustix::process::chroot(".").call(|| "chroot".to_owned())?;
     chdir("/").call(|| "chdir".to_owned())
@@ -95,12 +97,14 @@ pub(super) fn chroot(root: Option<OwnedFd>, path: &Path) -> Result<OwnedFd> {
 }
 
 pub(super) fn propagation(root: impl AsFd, propagation: Propagation) -> Result<()> {
-    let change = SetAttr { propagation: flag(propagation.kind), recursive: propagation.recursive, ..SetAttr::default() };
-    mount::set_attr(root, change).call(|| "mount_setattr".to_owned()).context(|| "set the propagation of the root".to_owned())
+    let change =
+        SetAttr { propagation: flag(propagation.kind), recursive: propagation.recursive, ..SetAttr::default() };
+    mount::set_attr(root, change)
+        .call(|| "mount_setattr".to_owned())
+        .context(|| "set the propagation of the root".to_owned())
 }
 
 pub(super) fn readonly(root: impl AsFd) -> Result<()> {
     let change = SetAttr { set: MOUNT_ATTR_RDONLY, ..SetAttr::default() };
     mount::set_attr(root, change).call(|| "mount_setattr".to_owned()).context(|| "make the root read-only".to_owned())
 }
-

@@ -33,7 +33,9 @@ pub(super) fn memory_policy(policy: &MemoryPolicy) -> Result<()> {
 /// Through a procfs of our own: the container's may have anything mounted over it.
 pub(super) fn sysctl(proc: &Proc, settings: &[Sysctl]) -> Result<()> {
     for Sysctl { name, path, value } in settings {
-        write(proc, &format!("sys/{path}"), value).context(|| format!("set sysctl {name} to {value}")).at(|| format!("/linux/sysctl/{name}"))?;
+        write(proc, &format!("sys/{path}"), value)
+            .context(|| format!("set sysctl {name} to {value}"))
+            .at(|| format!("/linux/sysctl/{name}"))?;
     }
     Ok(())
 }

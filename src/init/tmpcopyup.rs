@@ -4,8 +4,8 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chmodat, chownat, fchmod, mkdirat, mknodat, openat, readlinkat, sendfile, statat,
-    symlinkat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chmodat, chownat, fchmod, mkdirat, mknodat, openat,
+    readlinkat, sendfile, statat, symlinkat,
 };
 use rustix::io::Errno;
 
@@ -23,7 +23,8 @@ fn directory(from: &OwnedFd, to: &OwnedFd, depth: u32) -> Result<()> {
     if depth > MAX_DEPTH {
         return Err(Error::new(format!("directories nested more than {MAX_DEPTH} deep")));
     }
-    let readable = openat(from, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).call(|| "open".to_owned())?;
+    let readable = openat(from, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .call(|| "open".to_owned())?;
     for entry in Dir::read_from(&readable).call(|| "getdents".to_owned())? {
         let entry = entry.call(|| "getdents".to_owned())?;
         let name = entry.file_name();
@@ -72,7 +73,8 @@ fn finish(to: &OwnedFd, name: &CStr, stat: &Stat) -> Result<()> {
 }
 
 fn file(from: &OwnedFd, to: &OwnedFd, name: &CStr, mode: Mode) -> Result<()> {
-    let source = openat(from, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
+    let source =
+        openat(from, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
     let source = source.call(|| "open".to_owned())?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let copy = openat(to, name, flags, mode).call(|| "create".to_owned())?;

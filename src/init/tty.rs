@@ -26,7 +26,8 @@ pub(super) fn console(init: &Init<'_>, socket: Option<AssetId>, size: Option<(u1
 fn set_up(init: &Init<'_>, socket: Option<AssetId>, size: Option<(u16, u16)>, owner: u32) -> Result<()> {
     let master = master(init)?;
     unlockpt(&master).call(|| "ioctl TIOCSPTLCK".to_owned())?;
-    let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).call(|| "ioctl TIOCGPTPEER".to_owned())?;
+    let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+        .call(|| "ioctl TIOCGPTPEER".to_owned())?;
     if let Some((rows, columns)) = size {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&master, size).call(|| "ioctl TIOCSWINSZ".to_owned())?;
@@ -49,8 +50,14 @@ fn set_up(init: &Init<'_>, socket: Option<AssetId>, size: Option<(u16, u16)>, ow
 /// /dev/ptmx is a link to pts/ptmx: the container's own devpts. It must be the multiplexer (5:2) that opens.
 fn master(init: &Init<'_>) -> Result<OwnedFd> {
     let path = Path::new("/dev/pts/ptmx");
-    let fd = init.root()?.open(path, OFlags::RDWR | OFlags::NOCTTY).call(|| "open".to_owned()).map_err(|error| error.path(path));
-    let fd = fd.context(|| "open /dev/pts/ptmx".to_owned()).map_err(|error| error.hint("a terminal needs a devpts mounted on /dev/pts"))?;
+    let fd = init
+        .root()?
+        .open(path, OFlags::RDWR | OFlags::NOCTTY)
+        .call(|| "open".to_owned())
+        .map_err(|error| error.path(path));
+    let fd = fd
+        .context(|| "open /dev/pts/ptmx".to_owned())
+        .map_err(|error| error.hint("a terminal needs a devpts mounted on /dev/pts"))?;
     let stat = rustix::fs::fstat(&fd).call(|| "fstat".to_owned())?;
     if stat.st_rdev != rustix::fs::makedev(5, 2) {
         return Err(Error::new("/dev/pts/ptmx is not the terminal multiplexer"));
@@ -67,7 +74,8 @@ fn bind_console(init: &Init<'_>, slave: &OwnedFd) -> Result<()> {
         Ok(_) | Err(rustix::io::Errno::EXIST) => {}
         Err(errno) => return Err(errno).call(|| "create".to_owned()),
     }
-    let target = rustix::fs::openat(&dev, "console", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).call(|| "open".to_owned())?;
+    let target = rustix::fs::openat(&dev, "console", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .call(|| "open".to_owned())?;
     if file_type(&target).call(|| "fstat".to_owned())? == rustix::fs::FileType::Symlink {
         return Err(Error::new("/dev/console is a symbolic link"));
     }

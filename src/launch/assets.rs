@@ -27,9 +27,13 @@ fn open_one(asset: &AssetEntry, entry: &Entry) -> Result<OwnedFd> {
         Asset::Null => null(),
         Asset::Namespace { path, kind } => {
             let opened = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).call(|| "open".to_owned());
-            opened.map_err(|error| error.path(path)).context(|| format!("open the {kind:?} namespace {}", path.display()))
+            opened
+                .map_err(|error| error.path(path))
+                .context(|| format!("open the {kind:?} namespace {}", path.display()))
         }
-        Asset::ConsoleSocket { path } => connect_to(path).context(|| format!("connect to the console socket {}", path.display())),
+        Asset::ConsoleSocket { path } => {
+            connect_to(path).context(|| format!("connect to the console socket {}", path.display()))
+        }
         Asset::StartFifo => start_fifo(entry),
         Asset::FaultFile => {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
@@ -76,7 +80,8 @@ fn null() -> Result<OwnedFd> {
 /// nobody writes.
 fn start_fifo(entry: &Entry) -> Result<OwnedFd> {
     let make = || {
-        mknodat(entry.directory(), START_FIFO, FileType::Fifo, Mode::from_raw_mode(0o600), 0).call(|| "mkfifo".to_owned())?;
+        mknodat(entry.directory(), START_FIFO, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+            .call(|| "mkfifo".to_owned())?;
         openat(entry.directory(), START_FIFO, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).call(|| "open".to_owned())
     };
     make().context(|| "make the start FIFO".to_owned())
@@ -85,7 +90,8 @@ fn start_fifo(entry: &Entry) -> Result<OwnedFd> {
 /// A stream connection to a listening socket.
 pub(super) fn connect_to(path: &Path) -> Result<OwnedFd> {
     let address = SocketAddrUnix::new(path).call(|| "sockaddr_un".to_owned())?;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).call(|| "socket".to_owned())?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .call(|| "socket".to_owned())?;
     connect(&socket, &address).call(|| "connect".to_owned()).map_err(|error| error.path(path))?;
     Ok(socket)
 }

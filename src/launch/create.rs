@@ -1,10 +1,11 @@
 //! A birth from the parent's side. Whatever fails, all that was made is taken back.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cgroup;
 use crate::config::Config;
+use crate::container::notify;
 use crate::error::{Call, Context, Error, Result};
 use crate::hooks;
 use crate::init::Init;
@@ -19,7 +20,7 @@ use crate::sys::fd::close_all;
 use crate::sys::pidfd;
 
 use super::channel::{Channel, Message, send_fd};
-use super::{assets, notify, tune};
+use super::{assets, tune};
 
 /// All that a birth needs.
 pub struct Order<'a> {
@@ -118,16 +119,18 @@ impl Unborn<'_> {
     fn bring_up(&mut self) -> Result<()> {
         let Order { plan, request, config_json, .. } = self.order;
         self.entry.save(&self.record)?;
-        self.entry.save_config(config_json)?;
         cgroup::make(&plan.placement)?;
+        self.entry.save_config(config_json)?;
         if request.notify.is_some() {
             notify::prepare(&self.entry)?;
         }
         let channel = self.spawn()?;
         let pid = self.pid();
+        tracing::debug!("container {}: init is process {pid}, {} steps", request.id, plan.steps.len());
         tune::all(&plan.after_clone, pid)?;
         self.until_ready(&channel)?;
         tune::all(&plan.at_ready, pid)?;
+        tracing::debug!("container {}: ready to start", request.id);
         self.record.init = Some(Process::of(pid)?);
         self.record.phase = Phase::Created;
         self.entry.save(&self.record)?;
@@ -186,7 +189,9 @@ impl Unborn<'_> {
                 Some((Message::Listener, Some(listener))) => self.send_listener(&listener)?,
                 Some((Message::Console, master)) => self.console = master,
                 Some((Message::Fault(error), _)) => return Err(error),
-                Some((message, _)) => return Err(Error::new(format!("unexpected message of the container's init: {message:?}"))),
+                Some((message, _)) => {
+                    return Err(Error::new(format!("unexpected message of the container's init: {message:?}")));
+                }
                 None => return Err(self.autopsy()),
             }
         }
@@ -264,9 +269,10 @@ impl Unborn<'_> {
     }
 }
 
-fn open_directory(path: &std::path::Path) -> Result<OwnedFd> {
+fn open_directory(path: &Path) -> Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags, open};
-    open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).call(|| format!("open {}", path.display()))
+    open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .call(|| format!("open {}", path.display()))
 }
 
 /// setns(2) with a pid namespace acts on children only. Gives back our own, to be restored.
@@ -282,10 +288,14 @@ fn enter_pid_namespace(assets: &[Option<OwnedFd>], id: usize) -> Result<OwnedFd>
 }
 
 /// Renamed into place: a watcher never reads half a number.
-fn write_pid_file(path: &std::path::Path, pid: i32) -> Result<()> {
+fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    use rustix::fs::{Mode, OFlags, open, rename};
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     let temporary = path.with_file_name(name);
-    std::fs::write(&temporary, pid.to_string()).call(|| format!("write {}", temporary.display()))?;
-    std::fs::rename(&temporary, path).call(|| "rename".to_owned())
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let file =
+        open(&temporary, flags, Mode::from_raw_mode(0o644)).call(|| format!("create {}", temporary.display()))?;
+    rustix::io::write(&file, pid.to_string().as_bytes()).call(|| "write".to_owned())?;
+    rename(&temporary, path).call(|| "rename".to_owned())
 }

@@ -15,7 +15,7 @@ use crate::error::{Call, Context, Result};
 use crate::sys::clone::Child;
 use crate::sys::pidfd;
 
-use super::notify::Notify;
+use crate::container::notify::Notify;
 
 /// Signals that arrive from now on wait to be read. To be called before the clone: a container that ends at
 /// once would be missed otherwise.
@@ -28,7 +28,9 @@ impl Signals {
         // a write to a closed pipe is an error, not a signal for the container
         all.remove(Signal::SIGPIPE);
         all.thread_block().call(|| "sigprocmask".to_owned())?;
-        SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map(Self).call(|| "signalfd".to_owned())
+        SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .map(Self)
+            .call(|| "signalfd".to_owned())
     }
 }
 
@@ -85,7 +87,9 @@ fn handle_signals(child: &Child, signals: &Signals, terminal: Option<&Terminal>)
             }
             signal => match pidfd::send_signal(&child.pidfd, signal) {
                 Ok(()) | Err(Errno::SRCH) => {}
-                Err(errno) => return Err(errno).call(|| "kill".to_owned()).context(|| format!("pass on signal {signal}")),
+                Err(errno) => {
+                    return Err(errno).call(|| "kill".to_owned()).context(|| format!("pass on signal {signal}"));
+                }
             },
         }
     }

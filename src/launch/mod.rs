@@ -4,6 +4,5 @@ mod assets;
 pub mod channel;
 pub mod create;
 pub mod foreground;
-pub mod notify;
 pub mod seal;
 mod tune;

@@ -35,7 +35,8 @@ pub fn seal(arguments: &[OsString]) -> Result<()> {
         result => result.call(|| "open_tree".to_owned())?,
     };
     let to_c = |text: Vec<u8>| CString::new(text).map_err(|_| Error::new("a NUL in an argument"));
-    let args: Vec<CString> = arguments.iter().map(|argument| to_c(argument.clone().into_vec())).collect::<Result<_>>()?;
+    let args: Vec<CString> =
+        arguments.iter().map(|argument| to_c(argument.clone().into_vec())).collect::<Result<_>>()?;
     let env: Vec<CString> = std::env::vars_os()
         .map(|(mut variable, value)| {
             variable.push("=");
@@ -54,9 +55,10 @@ fn is_sealed() -> Result<bool> {
     if fs.f_type as u64 != TMPFS_MAGIC {
         return Ok(false);
     }
-    let sealed = rustix::fs::open(SELF, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
-        .and_then(fcntl_get_seals)
-        .is_ok_and(|seals| seals.contains(SEALS));
+    let sealed =
+        rustix::fs::open(SELF, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
+            .and_then(fcntl_get_seals)
+            .is_ok_and(|seals| seals.contains(SEALS));
     Ok(sealed)
 }
 

@@ -19,7 +19,9 @@ fn tune(tune: &Tune, pid: i32) -> Result<()> {
                 .call(|| format!("write {path}"))
                 .map(drop)
                 .map_err(|error| match error.errno() {
-                    Some(libc::EACCES) => error.hint("lowering the score below the caller's own needs CAP_SYS_RESOURCE"),
+                    Some(libc::EACCES) => {
+                        error.hint("lowering the score below the caller's own needs CAP_SYS_RESOURCE")
+                    }
                     _ => error,
                 })
                 .context(|| format!("set the oom score to {value}"))
@@ -37,8 +39,8 @@ fn tune(tune: &Tune, pid: i32) -> Result<()> {
             };
             sched_setattr(pid, attr).call(|| "sched_setattr".to_owned()).context(|| "set the scheduler".to_owned())
         }
-        Tune::IoPriority(priority) => {
-            ioprio_set(pid, priority.class, priority.priority).call(|| "ioprio_set".to_owned()).context(|| "set the I/O priority".to_owned())
-        }
+        Tune::IoPriority(priority) => ioprio_set(pid, priority.class, priority.priority)
+            .call(|| "ioprio_set".to_owned())
+            .context(|| "set the I/O priority".to_owned()),
     }
 }

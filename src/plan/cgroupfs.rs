@@ -13,8 +13,12 @@ pub enum Placement {
     #[default]
     None,
     /// One directory for each mounted hierarchy.
-    V1 { directories: Vec<PathBuf> },
-    V2 { directory: PathBuf },
+    V1 {
+        directories: Vec<PathBuf>,
+    },
+    V2 {
+        directory: PathBuf,
+    },
 }
 
 impl Placement {

@@ -6,7 +6,9 @@ use crate::host::Host;
 use crate::seccomp;
 
 use super::cgroupfs::{self, Placement};
-use super::step::{Asset, Attributes, Event, HookKind, Mount, MountWhat, NamespaceKind, PropagationKind, Spawn, Step, Tune, TuneEntry};
+use super::step::{
+    Asset, Attributes, Event, HookKind, Mount, MountWhat, NamespaceKind, PropagationKind, Spawn, Step, Tune, TuneEntry,
+};
 use super::{Console, Draft, Plan, Request, Start, devices, identity, mounts};
 
 /// Where the container finds the socket for its notifications.
@@ -37,17 +39,28 @@ pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
     attributes(&mut draft, config, host, request)?;
     last_steps(&mut draft, config, request)?;
     let (after_clone, at_ready) = tunes(config);
-    Ok(Plan { placement, assets: draft.assets, spawn, after_clone, steps: draft.steps, at_ready, warnings: draft.warnings, notes: draft.notes })
+    Ok(Plan {
+        placement,
+        assets: draft.assets,
+        spawn,
+        after_clone,
+        steps: draft.steps,
+        at_ready,
+        warnings: draft.warnings,
+        notes: draft.notes,
+    })
 }
 
 fn check_console(config: &Config, request: &Request) -> Result<()> {
     match (&request.console, config.process.terminal) {
-        (Console::None, true) => Err(Error::new("cannot allocate a terminal for a detached container without --console-socket")
-            .at("/process/terminal")
-            .hint("pass --console-socket, run in the foreground, or set terminal to false")),
-        (Console::Socket(_), false) => {
-            Err(Error::new("--console-socket is only for a container with a terminal").at("/process/terminal").hint("set terminal to true"))
+        (Console::None, true) => {
+            Err(Error::new("cannot allocate a terminal for a detached container without --console-socket")
+                .at("/process/terminal")
+                .hint("pass --console-socket, run in the foreground, or set terminal to false"))
         }
+        (Console::Socket(_), false) => Err(Error::new("--console-socket is only for a container with a terminal")
+            .at("/process/terminal")
+            .hint("set terminal to true")),
         _ => Ok(()),
     }
 }
@@ -73,8 +86,12 @@ fn namespaces(draft: &mut Draft, config: &Config, placement: &Placement) -> Spaw
     for (kind, namespace) in by_kind(wanted) {
         join(draft, kind, namespace);
     }
-    let new: Vec<NamespaceKind> =
-        by_kind(wanted).into_iter().chain([(NamespaceKind::Mount, &wanted.mount)]).filter(|(_, n)| n.is_new()).map(|(kind, _)| kind).collect();
+    let new: Vec<NamespaceKind> = by_kind(wanted)
+        .into_iter()
+        .chain([(NamespaceKind::Mount, &wanted.mount)])
+        .filter(|(_, n)| n.is_new())
+        .map(|(kind, _)| kind)
+        .collect();
     if !new.is_empty() {
         draft.step_at("/linux/namespaces", Step::Unshare { namespaces: new });
     }
@@ -119,7 +136,9 @@ fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, plac
     let mount_namespace = &config.namespaces.mount;
     if mount_namespace.is_host() {
         if !config.mounts.is_empty() {
-            draft.warnings.push("mounts and devices are left out: the container has no mount namespace of its own".to_owned());
+            draft
+                .warnings
+                .push("mounts and devices are left out: the container has no mount namespace of its own".to_owned());
         }
         return false;
     }
@@ -138,9 +157,15 @@ fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, plac
     mounts::plan(draft, config, host, placement);
     if let Some(directory) = &request.notify {
         let attributes = vec![Attributes { propagation: Some(PropagationKind::Private), ..Attributes::default() }];
-        let tree = draft.asset(Asset::Tree { path: directory.clone(), recursive: false, attributes, procfs: false }, None);
+        let tree =
+            draft.asset(Asset::Tree { path: directory.clone(), recursive: false, attributes, procfs: false }, None);
         let what = MountWhat::Tree { tree };
-        draft.step(Step::Mount(Mount { destination: NOTIFY_DIRECTORY.into(), what, attributes: Vec::new(), real_directory: false }));
+        draft.step(Step::Mount(Mount {
+            destination: NOTIFY_DIRECTORY.into(),
+            what,
+            attributes: Vec::new(),
+            real_directory: false,
+        }));
     }
     devices::plan(draft, config);
     draft.step_at("/process/cwd", Step::MakeDirectory { path: config.process.cwd.clone() });
@@ -167,9 +192,6 @@ fn enter_root(draft: &mut Draft, config: &Config, request: &Request) {
     } else {
         draft.step_at("/root/path", Step::PivotRoot);
     }
-    if let Some(propagation) = config.root.propagation {
-        draft.step_at("/linux/rootfsPropagation", Step::RootPropagation { propagation });
-    }
     if config.process.terminal {
         let path = match &request.console {
             Console::Socket(path) => Some(path.clone()),
@@ -191,6 +213,10 @@ fn enter_root(draft: &mut Draft, config: &Config, request: &Request) {
     }
     if config.root.readonly {
         draft.step_at("/root/readonly", Step::RootReadonly);
+    }
+    // last: what is unbindable could not be made read-only by a bind
+    if let Some(propagation) = config.root.propagation {
+        draft.step_at("/linux/rootfsPropagation", Step::RootPropagation { propagation });
     }
 }
 
@@ -234,7 +260,10 @@ fn labels(draft: &mut Draft, config: &Config, host: &Host) {
     }
     if let Some(label) = &process.selinux_label {
         if host.lsm.selinux {
-            draft.step_at("/process/selinuxLabel", Step::LsmLabel { attribute: "exec".to_owned(), label: label.clone() });
+            draft.step_at(
+                "/process/selinuxLabel",
+                Step::LsmLabel { attribute: "exec".to_owned(), label: label.clone() },
+            );
         } else {
             draft.warnings.push(format!("selinuxLabel {label} is left out: this host has no SELinux"));
         }

@@ -8,8 +8,14 @@ use super::Draft;
 use super::step::{Device, Link, Step};
 
 /// Name, major, minor.
-const DEFAULT: [(&str, u32, u32); 6] =
-    [("/dev/null", 1, 3), ("/dev/zero", 1, 5), ("/dev/full", 1, 7), ("/dev/random", 1, 8), ("/dev/urandom", 1, 9), ("/dev/tty", 5, 0)];
+const DEFAULT: [(&str, u32, u32); 6] = [
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+];
 
 const LINKS: [(&str, &str); 5] = [
     ("/dev/fd", "/proc/self/fd"),
@@ -21,7 +27,9 @@ const LINKS: [(&str, &str); 5] = [
 
 pub(super) fn plan(draft: &mut Draft, config: &Config) {
     // a /dev that is bound from elsewhere is its owner's business
-    let bound = |mount: &crate::config::Mount| mount.destination == Path::new("/dev") && matches!(mount.source, MountSource::Bind { .. });
+    let bound = |mount: &crate::config::Mount| {
+        mount.destination == Path::new("/dev") && matches!(mount.source, MountSource::Bind { .. })
+    };
     if config.mounts.iter().any(bound) {
         return;
     }
@@ -51,8 +59,10 @@ pub(super) fn plan(draft: &mut Draft, config: &Config) {
         bind: None,
         pointer: Some(device.pointer.clone()),
     }));
-    let mut links: Vec<Link> =
-        LINKS.iter().map(|&(link, target)| Link { link: link.to_owned(), target: target.to_owned(), replace: false }).collect();
+    let mut links: Vec<Link> = LINKS
+        .iter()
+        .map(|&(link, target)| Link { link: link.to_owned(), target: target.to_owned(), replace: false })
+        .collect();
     links.push(Link { link: "/dev/ptmx".to_owned(), target: "pts/ptmx".to_owned(), replace: true });
     draft.step(Step::Devices { devices, links });
 }

@@ -42,11 +42,16 @@ fn grantable(draft: &mut Draft, wanted: Capabilities, host: &Host) -> Capabiliti
     };
     let missing = (wanted.permitted | wanted.effective | wanted.inheritable | wanted.ambient) & !have;
     if missing != 0 {
-        draft.warnings.push(format!("capabilities that this process does not have cannot be granted: {}", names(missing)));
+        draft
+            .warnings
+            .push(format!("capabilities that this process does not have cannot be granted: {}", names(missing)));
     }
     let unusable = (wanted.effective & !wanted.permitted) | (wanted.ambient & !(wanted.permitted & wanted.inheritable));
     if unusable & have != 0 {
-        draft.warnings.push(format!("effective or ambient capabilities that are not permitted are left out: {}", names(unusable & have)));
+        draft.warnings.push(format!(
+            "effective or ambient capabilities that are not permitted are left out: {}",
+            names(unusable & have)
+        ));
     }
     granted
 }

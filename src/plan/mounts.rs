@@ -32,7 +32,8 @@ pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host, placement: &
             _ => attributes(&mount.options, false, None),
         };
         let real_directory = matches!(&what, MountWhat::Fs(fs) if fs.fstype == "proc" || fs.fstype == "sysfs");
-        let step = Step::Mount(step::Mount { destination: mount.destination.clone(), what, attributes, real_directory });
+        let step =
+            Step::Mount(step::Mount { destination: mount.destination.clone(), what, attributes, real_directory });
         draft.step_at(mount.pointer.clone(), step);
     }
 }
@@ -54,7 +55,11 @@ fn attributes(options: &MountOptions, recursive: bool, default: Option<Propagati
     };
     let propagation = if options.propagation.is_empty() { default.as_slice() } else { &options.propagation };
     for change in propagation {
-        add(Attributes { propagation: Some(change.kind), recursive: recursive && change.recursive, ..Attributes::default() });
+        add(Attributes {
+            propagation: Some(change.kind),
+            recursive: recursive && change.recursive,
+            ..Attributes::default()
+        });
     }
     for (attr, deep) in [(options.recursive_attr, true), (options.attr, false)] {
         if attr != Default::default() {
@@ -64,7 +69,14 @@ fn attributes(options: &MountOptions, recursive: bool, default: Option<Propagati
     calls
 }
 
-fn tree(draft: &mut Draft, path: &Path, recursive: bool, attributes: Vec<Attributes>, pointer: &str, procfs: bool) -> AssetId {
+fn tree(
+    draft: &mut Draft,
+    path: &Path,
+    recursive: bool,
+    attributes: Vec<Attributes>,
+    pointer: &str,
+    procfs: bool,
+) -> AssetId {
     let asset = Asset::Tree { path: path.to_owned(), recursive, attributes, procfs };
     draft.asset(asset, Some(pointer.to_owned()))
 }

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use crate::config::{
-    Capabilities, DeviceKind, IoPriority, MemoryPolicy, MountData, Propagation, PropagationKind, Rlimit, Scheduler, Sysctl, TimeOffset,
+    Capabilities, DeviceKind, IoPriority, MemoryPolicy, MountData, Propagation, PropagationKind, Rlimit, Scheduler,
+    Sysctl, TimeOffset,
 };
 pub use crate::hooks::Hook;
 pub use crate::seccomp::Instruction;
@@ -33,9 +34,14 @@ pub enum Asset {
     },
     /// A detached copy of the host's /dev/null, proved to be device 1:3 (CVE-2025-31133).
     Null,
-    Namespace { path: PathBuf, kind: NamespaceKind },
+    Namespace {
+        path: PathBuf,
+        kind: NamespaceKind,
+    },
     /// The connection to which the terminal's master goes.
-    ConsoleSocket { path: PathBuf },
+    ConsoleSocket {
+        path: PathBuf,
+    },
     /// The FIFO that `start` writes to.
     StartFifo,
     /// Where the init of a created container writes its last words.
@@ -140,64 +146,139 @@ pub struct Entry {
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum Step {
     /// Tell the parent how far we are, and wait for its word.
-    Barrier { event: Event },
+    Barrier {
+        event: Event,
+    },
     /// A session of its own: no controlling terminal, no job control of the caller's.
     Setsid,
     /// Write `0` into `tasks` of each of these cgroup v1 directories.
-    JoinCgroup { directories: Vec<PathBuf> },
-    JoinNamespace { kind: NamespaceKind, namespace: AssetId },
-    Unshare { namespaces: Vec<NamespaceKind> },
+    JoinCgroup {
+        directories: Vec<PathBuf>,
+    },
+    JoinNamespace {
+        kind: NamespaceKind,
+        namespace: AssetId,
+    },
+    Unshare {
+        namespaces: Vec<NamespaceKind>,
+    },
     /// Set the offsets of the time namespace just unshared, and enter it.
-    EnterTimeNamespace { offsets: Vec<TimeOffset> },
+    EnterTimeNamespace {
+        offsets: Vec<TimeOffset>,
+    },
     Loopback,
-    Hostname { name: String },
-    Domainname { name: String },
+    Hostname {
+        name: String,
+    },
+    Domainname {
+        name: String,
+    },
     /// Nothing that is mounted from here on reaches the host.
     DetachPropagation,
     /// Make `root` the mount at `path`, the root of what follows.
-    AttachRoot { root: AssetId, path: PathBuf },
+    AttachRoot {
+        root: AssetId,
+        path: PathBuf,
+    },
     Mount(Mount),
     /// Make a directory of the container, unless it is there.
-    MakeDirectory { path: PathBuf },
-    Devices { devices: Vec<Device>, links: Vec<Link> },
-    Hooks { kind: HookKind, hooks: Vec<Hook> },
+    MakeDirectory {
+        path: PathBuf,
+    },
+    Devices {
+        devices: Vec<Device>,
+        links: Vec<Link>,
+    },
+    Hooks {
+        kind: HookKind,
+        hooks: Vec<Hook>,
+    },
     PivotRoot,
     /// MS_MOVE and chroot: for a root that cannot be pivoted away from (an initramfs).
     MoveRoot,
     /// No mount namespace of its own: only the root directory changes.
-    Chroot { path: PathBuf },
-    RootPropagation { propagation: Propagation },
-    Console { socket: Option<AssetId>, size: Option<(u16, u16)>, owner: u32 },
-    Sysctl { settings: Vec<Sysctl> },
+    Chroot {
+        path: PathBuf,
+    },
+    RootPropagation {
+        propagation: Propagation,
+    },
+    Console {
+        socket: Option<AssetId>,
+        size: Option<(u16, u16)>,
+        owner: u32,
+    },
+    Sysctl {
+        settings: Vec<Sysctl>,
+    },
     RootReadonly,
-    ReadonlyPaths { paths: Vec<PathBuf> },
-    MaskedPaths { paths: Vec<PathBuf>, null: AssetId },
-    Keyring { name: String },
-    Personality { domain: u32 },
+    ReadonlyPaths {
+        paths: Vec<PathBuf>,
+    },
+    MaskedPaths {
+        paths: Vec<PathBuf>,
+        null: AssetId,
+    },
+    Keyring {
+        name: String,
+    },
+    Personality {
+        domain: u32,
+    },
     MemoryPolicy(MemoryPolicy),
-    Umask { mask: u32 },
+    Umask {
+        mask: u32,
+    },
     /// Write `label` to a file of /proc/thread-self/attr.
-    LsmLabel { attribute: String, label: String },
+    LsmLabel {
+        attribute: String,
+        label: String,
+    },
     NoNewPrivileges,
     Seccomp(Seccomp),
-    Rlimits { rlimits: Vec<Rlimit> },
+    Rlimits {
+        rlimits: Vec<Rlimit>,
+    },
     /// Enter the working directory while still privileged; where that is refused, [`Step::ProveCwd`] does it.
-    Chdir { path: PathBuf },
+    Chdir {
+        path: PathBuf,
+    },
     /// Supplementary groups, gid, uid; with `keep` the permitted capabilities survive.
-    User { uid: u32, gid: u32, groups: Vec<u32>, keep: bool },
-    BoundingSet { keep: u64 },
+    User {
+        uid: u32,
+        gid: u32,
+        groups: Vec<u32>,
+        keep: bool,
+    },
+    BoundingSet {
+        keep: u64,
+    },
     Capabilities(Capabilities),
     /// The working directory is inside the container's root (CVE-2024-21626).
-    ProveCwd { path: PathBuf },
+    ProveCwd {
+        path: PathBuf,
+    },
     /// HOME as the container's /etc/passwd has it for `uid`.
-    Home { uid: u32 },
+    Home {
+        uid: u32,
+    },
     /// Find `name` in `path` (the value of PATH) or as a path, and prove that it can be executed.
-    FindProgram { name: String, path: Option<String> },
+    FindProgram {
+        name: String,
+        path: Option<String>,
+    },
     /// Close everything but the standard fds, the `preserve` after them and what the last steps need.
-    CloseFds { preserve: u32 },
+    CloseFds {
+        preserve: u32,
+    },
     /// Wait for the byte of `start`.
-    AwaitStart { fifo: AssetId },
-    Exec { args: Vec<String>, env: Vec<String> },
+    AwaitStart {
+        fifo: AssetId,
+    },
+    Exec {
+        args: Vec<String>,
+        env: Vec<String>,
+    },
 }
 
 /// What the parent waits for.
@@ -227,9 +308,15 @@ pub struct Mount {
 #[serde(tag = "mount", rename_all = "kebab-case")]
 pub enum MountWhat {
     Fs(FsMount),
-    Tree { tree: AssetId },
+    Tree {
+        tree: AssetId,
+    },
     /// A tmpfs with one bind of the container's directory for each hierarchy, and `links` for co-mounted controllers.
-    CgroupV1 { hierarchies: Vec<CgroupBind>, links: Vec<Link>, readonly: bool },
+    CgroupV1 {
+        hierarchies: Vec<CgroupBind>,
+        links: Vec<Link>,
+        readonly: bool,
+    },
     /// Change what is mounted there already.
     Remount,
 }

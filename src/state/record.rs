@@ -93,7 +93,14 @@ fn is_none(pid: &i32) -> bool {
 impl Record {
     /// The state document in the field's own form; `pid` 0 is left out.
     pub fn oci_state(&self, status: &str, pid: i32) -> String {
-        let state = OciState { oci_version: &self.oci_version, id: &self.id, status, pid, bundle: &self.bundle, annotations: &self.annotations };
+        let state = OciState {
+            oci_version: &self.oci_version,
+            id: &self.id,
+            status,
+            pid,
+            bundle: &self.bundle,
+            annotations: &self.annotations,
+        };
         serde_json::to_string(&state).unwrap_or_default()
     }
 

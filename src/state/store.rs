@@ -108,6 +108,21 @@ impl Store {
         Ok(ids)
     }
 
+    /// Whether there is anything by that name.
+    pub fn has(&self, id: &str) -> bool {
+        rustix::fs::lstat(self.root.join(id)).is_ok()
+    }
+
+    /// Finishes a removal that was interrupted. False: there was none.
+    pub fn bury(&self, id: &str) -> Result<bool> {
+        let dead = self.dead(id);
+        match std::fs::remove_dir_all(&dead) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::os(format!("remove {}", dead.display()), error)),
+        }
+    }
+
     fn dead(&self, id: &str) -> PathBuf {
         self.root.join(format!(".{id}.dead"))
     }
@@ -167,14 +182,16 @@ impl Entry {
         save().context(|| format!("save the state of {}", self.id))
     }
 
-    /// Keeps a copy of config.json: later edits of the bundle change nothing.
+    /// Keeps a copy of config.json: later edits of the bundle change nothing. It is written when the cgroups
+    /// are made and before there is a process: without it, what is in the cgroups is not the container's.
     pub fn save_config(&self, bytes: &[u8]) -> Result<()> {
         self.write(CONFIG, bytes).context(|| format!("keep the config of {}", self.id))
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let file = openat(&self.directory, name, flags, Mode::from_raw_mode(0o600)).call(|| format!("create {name}"))?;
+        let file =
+            openat(&self.directory, name, flags, Mode::from_raw_mode(0o600)).call(|| format!("create {name}"))?;
         let mut left = bytes;
         while !left.is_empty() {
             let length = rustix::io::write(&file, left).call(|| format!("write {name}"))?;
@@ -213,7 +230,9 @@ impl Entry {
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(Error::os(format!("read {}", self.path.join(STATE).display()), errno)),
         };
-        let damaged = |cause: String| Error::new(cause).path(self.path.join(STATE)).within(format!("read the state of {}", self.id));
+        let damaged = |cause: String| {
+            Error::new(cause).path(self.path.join(STATE)).within(format!("read the state of {}", self.id))
+        };
         let record: Record = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         if record.version != VERSION {
             return Err(damaged(format!("its version is {}, this program knows {VERSION}", record.version)));
@@ -227,6 +246,11 @@ impl Entry {
     /// `does not exist`: it is not there yet.
     pub fn load_created(&self) -> Result<Record> {
         self.load()?.ok_or_else(|| Error::new(format!("container {:?} does not exist", self.id)))
+    }
+
+    /// Whether the creator got as far as to keep the config: see [`Self::save_config`].
+    pub fn has_config(&self) -> bool {
+        rustix::fs::accessat(&self.directory, CONFIG, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok()
     }
 
     /// The container's own copy of config.json.

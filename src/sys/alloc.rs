@@ -100,7 +100,7 @@ mod tests {
         unsafe {
             let a = bump.alloc(layout);
             let b = bump.alloc(layout);
-            assert!(b as usize >= a as usize + 24 && b as usize % 8 == 0);
+            assert!(b as usize >= a as usize + 24 && (b as usize).is_multiple_of(8));
             assert_eq!(bump.realloc(b, layout, 240), b, "the last grows in place");
             let moved = bump.realloc(a, layout, 48);
             assert_ne!(moved, a);

@@ -24,9 +24,5 @@ use rustix::io::Errno;
 
 /// The outcome of a raw system call made through libc.
 fn outcome(ret: libc::c_long) -> Result<libc::c_long, Errno> {
-    if ret == -1 {
-        Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
-    } else {
-        Ok(ret)
-    }
+    if ret == -1 { Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)) } else { Ok(ret) }
 }

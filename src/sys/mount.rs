@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
-    fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
 use super::fd::Loose;
@@ -34,7 +34,12 @@ pub fn set_attr(mount: impl AsFd, change: SetAttr) -> Result<(), Errno> {
 }
 
 fn set_attr_at(directory: BorrowedFd<'_>, path: &CStr, change: SetAttr) -> Result<(), Errno> {
-    let attr = libc::mount_attr { attr_set: change.set, attr_clr: change.clear, propagation: change.propagation, userns_fd: 0 };
+    let attr = libc::mount_attr {
+        attr_set: change.set,
+        attr_clr: change.clear,
+        propagation: change.propagation,
+        userns_fd: 0,
+    };
     let flags = libc::AT_EMPTY_PATH | if change.recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: a NUL-terminated path and a mount_attr of the size given, both outliving the call.
     outcome(unsafe {
@@ -108,7 +113,8 @@ impl Context {
 
     /// The kernel takes values of up to 255 bytes.
     pub fn string(&self, key: &str, value: &str) -> Result<(), ContextError> {
-        fsconfig_set_string(self.0.as_fd(), key, value).map_err(|errno| self.failed(format!("fsconfig {key}={value}"), errno))
+        fsconfig_set_string(self.0.as_fd(), key, value)
+            .map_err(|errno| self.failed(format!("fsconfig {key}={value}"), errno))
     }
 
     pub fn create(&self) -> Result<(), ContextError> {
@@ -118,7 +124,8 @@ impl Context {
     /// The detached mount of it, with MOUNT_ATTR_* bits.
     pub fn mount(&self, attributes: u64) -> Result<OwnedFd, ContextError> {
         let attributes = MountAttrFlags::from_bits_retain(attributes as u32);
-        fsmount(self.0.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(|errno| self.failed("fsmount".to_owned(), errno))
+        fsmount(self.0.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            .map_err(|errno| self.failed("fsmount".to_owned(), errno))
     }
 
     /// The last error in the context's log: a read gives one message, `e ` before an error.

@@ -14,7 +14,13 @@ use super::outcome;
 pub fn send_signal(pidfd: impl AsFd, signal: i32) -> Result<(), Errno> {
     // SAFETY: integers and a NULL siginfo, which the kernel fills in itself.
     outcome(unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
     })
     .map(drop)
 }

@@ -1,9 +1,8 @@
 //! The two containers: *min* (what `runc spec` writes) and *full* (what Docker's defaults generate).
 
 /// The v1 hierarchies (directory names below /sys/fs/cgroup) that the floor joins when it is not told others.
-pub const HIERARCHIES: [&str; 9] = [
-    "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd",
-];
+pub const HIERARCHIES: [&str; 9] =
+    ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd"];
 
 /// /proc/acpi … /proc/scsi: `runc spec`'s ten; Docker adds the last two.
 pub const MASKED: [&str; 12] = [
@@ -23,23 +22,13 @@ pub const MASKED: [&str; 12] = [
 /// How many of `MASKED` the minimal bundle has.
 pub const MASKED_MIN: usize = 10;
 
-pub const READ_ONLY: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
+pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Files that Docker binds from the host's side of the container into its /etc.
 pub const BOUND_FILES: [&str; 3] = ["resolv.conf", "hostname", "hosts"];
 
 pub type Capability = (&'static str, u32);
-pub const CAPS_MIN: &[Capability] = &[
-    ("CAP_AUDIT_WRITE", 29),
-    ("CAP_KILL", 5),
-    ("CAP_NET_BIND_SERVICE", 10),
-];
+pub const CAPS_MIN: &[Capability] = &[("CAP_AUDIT_WRITE", 29), ("CAP_KILL", 5), ("CAP_NET_BIND_SERVICE", 10)];
 pub const CAPS_FULL: &[Capability] = &[
     ("CAP_CHOWN", 0),
     ("CAP_DAC_OVERRIDE", 1),

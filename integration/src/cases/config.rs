@@ -186,7 +186,7 @@ fn pointers(cx: &Cx) -> Res {
         ("/process/cwd", json!("relative")),
         ("/process/user/uid", json!(1u64 << 32)),
         ("/linux/rootfsPropagation", json!("sideways")),
-        ("/mounts/0/destination", json!("proc")),
+        ("/mounts/0/destination", json!("/a/../../b")),
         ("/linux/namespaces/0/type", json!("quantum")),
         ("/ociVersion", json!("2.0.0")),
         ("/process/args", json!([])),

@@ -86,7 +86,7 @@ fn clean(cx: &Cx, id: &str, path: &str, at: usize) -> Res {
     ensure!(!cx.exists(id), "killed at stop {at}: the state is left");
     let dirs = cgroup::directories(path);
     ensure!(dirs.is_empty(), "killed at stop {at}: left {dirs:?}");
-    let names: Vec<_> = fs::read_dir(cx.root())?.flatten().map(|e| e.file_name()).collect();
+    let names: Vec<_> = fs::read_dir(cx.root()).into_iter().flatten().flatten().map(|e| e.file_name()).collect();
     ensure!(names.is_empty(), "killed at stop {at}: in the state root {names:?}");
     // The case process, its worker and init are the only ones beside a container.
     eventually(&format!("the processes of the one killed at stop {at} are gone"), || {

@@ -38,9 +38,7 @@ pub(crate) struct Options {
 impl Options {
     pub(crate) fn wants(&self, regime: &str, bundle: &str, op: &str) -> bool {
         let label = format!("{regime}/{bundle}/{op}");
-        self.filters
-            .iter()
-            .all(|any| any.iter().any(|text| label.contains(text.as_str())))
+        self.filters.iter().all(|any| any.iter().any(|text| label.contains(text.as_str())))
     }
 }
 
@@ -54,9 +52,7 @@ pub(crate) fn parse(words: &[String]) -> Res<Option<Options>> {
         only: None,
         limits: false,
         json: None,
-        seed: std::time::UNIX_EPOCH
-            .elapsed()
-            .map_or(1, |t| t.as_nanos() as u64),
+        seed: std::time::UNIX_EPOCH.elapsed().map_or(1, |t| t.as_nanos() as u64),
         probes: true,
         extra: Vec::new(),
     };

@@ -42,12 +42,7 @@ pub(crate) enum Payload {
 pub(crate) const PROOF: i32 = 42;
 
 impl Payload {
-    const ALL: [Payload; 4] = [
-        Payload::True,
-        Payload::Small,
-        Payload::Sleep,
-        Payload::Proof,
-    ];
+    const ALL: [Payload; 4] = [Payload::True, Payload::Small, Payload::Sleep, Payload::Proof];
 
     fn name(self) -> &'static str {
         match self {
@@ -68,19 +63,11 @@ impl Payload {
 }
 
 pub(crate) fn dir(place: &Place, runtime: &str, bundle: Bundle, payload: Payload) -> PathBuf {
-    place.dir.join(format!(
-        "bundles/{runtime}-{}-{}",
-        bundle.name(),
-        payload.name()
-    ))
+    place.dir.join(format!("bundles/{runtime}-{}-{}", bundle.name(), payload.name()))
 }
 
 pub(crate) fn rootfs(place: &Place, payload: Payload) -> PathBuf {
-    place.dir.join(if payload == Payload::Small {
-        "rootfs-small"
-    } else {
-        "rootfs"
-    })
+    place.dir.join(if payload == Payload::Small { "rootfs-small" } else { "rootfs" })
 }
 
 pub(crate) fn write_all(place: &Place, runtimes: &[Runtime], limits: bool) -> Res<()> {
@@ -92,8 +79,8 @@ pub(crate) fn write_all(place: &Place, runtimes: &[Runtime], limits: bool) -> Re
                 let dir = dir(place, &runtime.name, bundle, payload);
                 let cgroup = format!("/{}/{}-{}", place.cgroup, runtime.name, bundle.name());
                 let config = config(place, bundle, payload, &cgroup, limits);
-                let write = fs::create_dir_all(&dir)
-                    .and_then(|()| fs::write(dir.join("config.json"), config.to_string()));
+                let write =
+                    fs::create_dir_all(&dir).and_then(|()| fs::write(dir.join("config.json"), config.to_string()));
                 write.map_err(|e| format!("{}: {e}", dir.display()))?;
             }
         }
@@ -149,14 +136,7 @@ fn config(place: &Place, bundle: Bundle, payload: Payload, cgroup: &str, limits:
 }
 
 fn process(full: bool, payload: Payload) -> Value {
-    let names: Vec<&str> = if full {
-        shape::CAPS_FULL
-    } else {
-        shape::CAPS_MIN
-    }
-    .iter()
-    .map(|cap| cap.0)
-    .collect();
+    let names: Vec<&str> = if full { shape::CAPS_FULL } else { shape::CAPS_MIN }.iter().map(|cap| cap.0).collect();
     let mut process = json!({
         "terminal": false,
         "user": { "uid": 0, "gid": 0 },
@@ -194,59 +174,22 @@ fn mounts(full: bool, files: &Path) -> Value {
     };
     let mut all = vec![
         mount("/proc", "proc", "proc", &[]),
-        mount(
-            "/dev",
-            "tmpfs",
-            "tmpfs",
-            &["nosuid", "strictatime", "mode=755", "size=65536k"],
-        ),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount(
             "/dev/pts",
             "devpts",
             "devpts",
-            &[
-                "nosuid",
-                "noexec",
-                "newinstance",
-                "ptmxmode=0666",
-                "mode=0620",
-                "gid=5",
-            ],
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
-        mount(
-            "/dev/shm",
-            "tmpfs",
-            "shm",
-            &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
-        ),
-        mount(
-            "/dev/mqueue",
-            "mqueue",
-            "mqueue",
-            &["nosuid", "noexec", "nodev"],
-        ),
-        mount(
-            "/sys",
-            "sysfs",
-            "sysfs",
-            &["nosuid", "noexec", "nodev", "ro"],
-        ),
-        mount(
-            "/sys/fs/cgroup",
-            "cgroup",
-            "cgroup",
-            &["nosuid", "noexec", "nodev", "relatime", "ro"],
-        ),
+        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
     ];
     if full {
         for file in shape::BOUND_FILES {
             let source = files.join(file);
-            all.push(mount(
-                &format!("/etc/{file}"),
-                "bind",
-                &source.to_string_lossy(),
-                &["rbind", "rprivate"],
-            ));
+            all.push(mount(&format!("/etc/{file}"), "bind", &source.to_string_lossy(), &["rbind", "rprivate"]));
         }
     }
     all.into()
@@ -281,34 +224,18 @@ fn seccomp() -> Value {
     let allow = |names: Value| json!({ "names": names, "action": "SCMP_ACT_ALLOW" });
     let when = |name: &str, test: Value| json!({ "names": [name], "action": "SCMP_ACT_ALLOW", "args": [test] });
     // Docker keeps what depends on kernel, architecture or a capability in rules of their own.
-    let apart = [
-        "ptrace",
-        "process_vm_readv",
-        "process_vm_writev",
-        "arch_prctl",
-        "modify_ldt",
-        "chroot",
-    ];
-    let names = syscalls::ALLOWED
-        .iter()
-        .map(|row| row.0)
-        .filter(|name| !apart.contains(name));
+    let apart = ["ptrace", "process_vm_readv", "process_vm_writev", "arch_prctl", "modify_ldt", "chroot"];
+    let names = syscalls::ALLOWED.iter().map(|row| row.0).filter(|name| !apart.contains(name));
     let mut rules = vec![allow(names.collect()), allow(json!(&apart[..3]))];
     rules.extend(apart[3..].iter().map(|name| allow(json!([name]))));
-    rules.push(when(
-        "socket",
-        json!({ "index": 0, "value": shape::AF_VSOCK, "op": "SCMP_CMP_NE" }),
-    ));
+    rules.push(when("socket", json!({ "index": 0, "value": shape::AF_VSOCK, "op": "SCMP_CMP_NE" })));
     for personality in shape::PERSONALITIES {
-        rules.push(when(
-            "personality",
-            json!({ "index": 0, "value": personality, "op": "SCMP_CMP_EQ" }),
-        ));
+        rules.push(when("personality", json!({ "index": 0, "value": personality, "op": "SCMP_CMP_EQ" })));
     }
-    let no_namespace = json!({ "index": 0, "value": shape::CLONE_NAMESPACES, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ" });
+    let no_namespace =
+        json!({ "index": 0, "value": shape::CLONE_NAMESPACES, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ" });
     rules.push(when("clone", no_namespace));
-    rules
-        .push(json!({ "names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": libc::ENOSYS }));
+    rules.push(json!({ "names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": libc::ENOSYS }));
     json!({
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": libc::EPERM,

@@ -31,24 +31,14 @@ pub(crate) fn run(options: &Options, runtimes: &[Runtime], ground: &mut Ground) 
     let rss_file = ground.scratch("rss");
     let rss = |_: Op| [&floor.path, "rss", &rss_file].map(str::to_owned).to_vec();
     for _ in 0..RSS_TRIALS {
-        each(
-            options,
-            runtimes,
-            ground,
-            Payload::Small,
-            &rss,
-            &mut |key| {
-                let peak = number(&rss_file, |text| text.trim().parse().ok())?;
-                let probe: &mut Probe = probes.entry(key).or_default();
-                probe.peak_rss = probe.peak_rss.max(Some(peak));
-                Ok(())
-            },
-        )?;
+        each(options, runtimes, ground, Payload::Small, &rss, &mut |key| {
+            let peak = number(&rss_file, |text| text.trim().parse().ok())?;
+            let probe: &mut Probe = probes.entry(key).or_default();
+            probe.peak_rss = probe.peak_rss.max(Some(peak));
+            Ok(())
+        })?;
     }
-    let Some(strace) = ["/usr/bin/strace", "/bin/strace"]
-        .iter()
-        .find(|path| fs::exists(path).unwrap_or(false))
-    else {
+    let Some(strace) = ["/usr/bin/strace", "/bin/strace"].iter().find(|path| fs::exists(path).unwrap_or(false)) else {
         eprintln!("bench: no strace here: no syscall counts");
         return Ok(probes);
     };
@@ -56,24 +46,14 @@ pub(crate) fn run(options: &Options, runtimes: &[Runtime], ground: &mut Ground) 
     let calls = |op: Op| match op {
         // strace ends only with the last process that it follows: after `create` that would be the container.
         Op::Create => Vec::new(),
-        _ => [strace, "-f", "-c", "-o", &calls_file]
-            .iter()
-            .map(|w| (*w).to_owned())
-            .collect(),
+        _ => [strace, "-f", "-c", "-o", &calls_file].iter().map(|w| (*w).to_owned()).collect(),
     };
-    each(
-        options,
-        runtimes,
-        ground,
-        Payload::True,
-        &calls,
-        &mut |key| {
-            if key.1 != Op::Create {
-                probes.entry(key).or_default().syscalls = Some(number(&calls_file, total)?);
-            }
-            Ok(())
-        },
-    )?;
+    each(options, runtimes, ground, Payload::True, &calls, &mut |key| {
+        if key.1 != Op::Create {
+            probes.entry(key).or_default().syscalls = Some(number(&calls_file, total)?);
+        }
+        Ok(())
+    })?;
     Ok(probes)
 }
 
@@ -87,9 +67,7 @@ fn each(
     done: &mut dyn FnMut((Option<usize>, Op, usize)) -> Res<()>,
 ) -> Res<()> {
     let wants = |b: usize, op: Op| {
-        Regime::ALL
-            .iter()
-            .any(|regime| options.wants(regime.name(), Bundle::ALL[b].name(), op.name()))
+        Regime::ALL.iter().any(|regime| options.wants(regime.name(), Bundle::ALL[b].name(), op.name()))
     };
     ground.hello(&runtimes[0], wrap)?;
     done((None, Op::Hello, 0))?;
@@ -100,9 +78,7 @@ fn each(
                 done((Some(b), Op::Run, r))?;
             }
             if !runtime.is_floor() && Op::CYCLE.iter().any(|&op| wants(b, op)) {
-                ground.cycle(runtime, bundle, wrap, &|| (), &mut |op, _| {
-                    done((Some(b), op, r))
-                })?;
+                ground.cycle(runtime, bundle, wrap, &|| (), &mut |op, _| done((Some(b), op, r)))?;
             }
         }
     }

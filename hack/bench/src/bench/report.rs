@@ -25,12 +25,7 @@ pub(crate) struct Row {
     probe: Probe,
 }
 
-pub(crate) fn heading(
-    options: &Options,
-    place: &Place,
-    runtimes: &[Runtime],
-    priority: &str,
-) -> String {
+pub(crate) fn heading(options: &Options, place: &Place, runtimes: &[Runtime], priority: &str) -> String {
     let mut text = format!(
         "{} rounds of each regime, shuffled (seed {}); isolated = {} ms idle before each process; linux.resources: {}\n",
         options.rounds,
@@ -38,11 +33,7 @@ pub(crate) fn heading(
         options.idle_ms,
         limits(options)
     );
-    let _ = writeln!(
-        text,
-        "v1 hierarchies: {}; {priority}",
-        place.hierarchies.join(" ")
-    );
+    let _ = writeln!(text, "v1 hierarchies: {}; {priority}", place.hierarchies.join(" "));
     let _ = writeln!(text, "load average before: {}", load());
     for runtime in runtimes {
         let _ = writeln!(text, "{:>8} = {}", runtime.name, runtime.path);
@@ -61,11 +52,7 @@ pub(crate) fn load() -> String {
 }
 
 fn limits(options: &Options) -> &'static str {
-    if options.limits {
-        "in both bundles"
-    } else {
-        "left out of both bundles, for everybody"
-    }
+    if options.limits { "in both bundles" } else { "left out of both bundles, for everybody" }
 }
 
 pub(crate) fn rows(table: &Table, probes: &Probes, runtimes: &[Runtime]) -> Vec<Row> {
@@ -75,24 +62,10 @@ pub(crate) fn rows(table: &Table, probes: &Probes, runtimes: &[Runtime]) -> Vec<
         let middle = median(samples, wall);
         let floor = match key.op {
             Op::Hello => None,
-            Op::Run | Op::Create => median_of(Key {
-                op: Op::Run,
-                runtime: 0,
-                ..key.clone()
-            }),
-            _ => median_of(Key {
-                op: Op::Hello,
-                bundle: None,
-                runtime: 0,
-                ..key.clone()
-            }),
+            Op::Run | Op::Create => median_of(Key { op: Op::Run, runtime: 0, ..key.clone() }),
+            _ => median_of(Key { op: Op::Hello, bundle: None, runtime: 0, ..key.clone() }),
         };
-        let base = crun.and_then(|crun| {
-            median_of(Key {
-                runtime: crun,
-                ..key.clone()
-            })
-        });
+        let base = crun.and_then(|crun| median_of(Key { runtime: crun, ..key.clone() }));
         Row {
             key: key.clone(),
             runtime: runtimes[key.runtime].name.clone(),
@@ -103,10 +76,7 @@ pub(crate) fn rows(table: &Table, probes: &Probes, runtimes: &[Runtime]) -> Vec<
             cpu: median(samples, cpu),
             floor_ratio: floor.map(|floor| middle / floor),
             crun_ratio: base.map(|base| middle / base),
-            probe: probes
-                .get(&(key.bundle, key.op, key.runtime))
-                .copied()
-                .unwrap_or_default(),
+            probe: probes.get(&(key.bundle, key.op, key.runtime)).copied().unwrap_or_default(),
         }
     };
     table.iter().map(row).collect()
@@ -133,18 +103,12 @@ fn sorted(samples: &[Sample], of: fn(&Sample) -> f64) -> Vec<f64> {
 fn quantile(samples: &[Sample], of: fn(&Sample) -> f64, q: f64) -> f64 {
     let values = sorted(samples, of);
     let at = (q * values.len() as f64) as usize;
-    values
-        .get(at.min(values.len().saturating_sub(1)))
-        .copied()
-        .unwrap_or(f64::NAN)
+    values.get(at.min(values.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
 }
 
 /// The lower of the two middle values: the same one when their number is odd.
 fn quantile_down(samples: &[Sample], of: fn(&Sample) -> f64) -> f64 {
-    sorted(samples, of)
-        .get(samples.len().saturating_sub(1) / 2)
-        .copied()
-        .unwrap_or(f64::NAN)
+    sorted(samples, of).get(samples.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn bundle_name(key: &Key) -> &'static str {
@@ -221,10 +185,7 @@ pub(crate) fn json(
             })
         })
         .collect();
-    let runtimes: Vec<Value> = runtimes
-        .iter()
-        .map(|r| json!({ "name": r.name, "path": r.path }))
-        .collect();
+    let runtimes: Vec<Value> = runtimes.iter().map(|r| json!({ "name": r.name, "path": r.path })).collect();
     let mut text = json!({
         "kernel": kernel.trim(),
         "cpus": std::thread::available_parallelism().map(usize::from).unwrap_or(0),

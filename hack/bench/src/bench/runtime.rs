@@ -27,37 +27,19 @@ pub(crate) fn find(options: &Options) -> Res<Vec<Runtime>> {
     let exe = std::env::current_exe().map_err(|e| format!("current_exe: {e}"))?;
     let beside = |name: &str| exe.with_file_name(name);
     if !beside(FLOOR).exists() {
-        return Err(format!(
-            "{} is not there: build the whole package",
-            beside(FLOOR).display()
-        ));
+        return Err(format!("{} is not there: build the whole package", beside(FLOOR).display()));
     }
-    let checkout = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../target/x86_64-unknown-linux-musl/release/ferrun"
-    );
-    let ours = [beside("ferrun"), PathBuf::from(checkout)]
-        .into_iter()
-        .find(|path| path.exists());
+    let checkout = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/x86_64-unknown-linux-musl/release/ferrun");
+    let ours = [beside("ferrun"), PathBuf::from(checkout)].into_iter().find(|path| path.exists());
     let mut found = vec![(FLOOR.to_owned(), beside(FLOOR))];
     found.extend(ours.map(|path| ("ferrun".to_owned(), path)));
-    found.extend(
-        [BASELINE, "runc"]
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), in_path(name)?))),
-    );
+    found.extend([BASELINE, "runc"].iter().filter_map(|name| Some(((*name).to_owned(), in_path(name)?))));
     for text in &options.extra {
         let (name, path) = match text.split_once('=') {
             Some((name, path)) => (name.to_owned(), PathBuf::from(path)),
             None => {
                 let path = PathBuf::from(text);
-                (
-                    path.file_name()
-                        .unwrap_or_default()
-                        .to_string_lossy()
-                        .into_owned(),
-                    path,
-                )
+                (path.file_name().unwrap_or_default().to_string_lossy().into_owned(), path)
             }
         };
         // The same name again replaces: `ferrun=/other/build`.
@@ -65,32 +47,21 @@ pub(crate) fn find(options: &Options) -> Res<Vec<Runtime>> {
         found.push((name, path));
     }
     if let Some(only) = &options.only {
-        if let Some(name) = only
-            .iter()
-            .find(|name| !found.iter().any(|(other, _)| other == *name))
-        {
+        if let Some(name) = only.iter().find(|name| !found.iter().any(|(other, _)| other == *name)) {
             return Err(format!("--runtimes: no runtime {name} here"));
         }
         found.retain(|(name, _)| name == FLOOR || only.contains(name));
     }
     let resolve = |(name, path): (String, PathBuf)| {
-        let path = path
-            .canonicalize()
-            .map_err(|e| format!("{}: {e}", path.display()))?;
-        Ok(Runtime {
-            name,
-            path: path.to_string_lossy().into_owned(),
-        })
+        let path = path.canonicalize().map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(Runtime { name, path: path.to_string_lossy().into_owned() })
     };
     found.into_iter().map(resolve).collect()
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
-    path.split(':')
-        .chain(["/usr/sbin", "/sbin"])
-        .map(|dir| Path::new(dir).join(name))
-        .find(|file| file.is_file())
+    path.split(':').chain(["/usr/sbin", "/sbin"]).map(|dir| Path::new(dir).join(name)).find(|file| file.is_file())
 }
 
 /// The verbs of one container's life, in order.
@@ -139,12 +110,7 @@ impl<'a> Ground<'a> {
     pub(crate) fn new(place: &'a Place, limits: bool) -> Res<Ground<'a>> {
         std::fs::create_dir_all(place.dir.join("state")).map_err(|e| format!("state root: {e}"))?;
         let spawner = Spawner::new(&place.dir.join("stderr"))?;
-        Ok(Ground {
-            place,
-            limits,
-            spawner,
-            count: 0,
-        })
+        Ok(Ground { place, limits, spawner, count: 0 })
     }
 
     pub(crate) fn scratch(&self, name: &str) -> String {
@@ -158,13 +124,7 @@ impl<'a> Ground<'a> {
         self.spawner.run(&Command::new(&words)?)
     }
 
-    pub(crate) fn run(
-        &mut self,
-        runtime: &Runtime,
-        bundle: Bundle,
-        payload: Payload,
-        wrap: Wrap,
-    ) -> Res<Sample> {
+    pub(crate) fn run(&mut self, runtime: &Runtime, bundle: Bundle, payload: Payload, wrap: Wrap) -> Res<Sample> {
         let words = self.run_words(runtime, bundle, payload, wrap);
         let sample = self.spawner.run(&Command::new(&words)?)?;
         spawn::reap_strays();
@@ -181,38 +141,17 @@ impl<'a> Ground<'a> {
         Ok(())
     }
 
-    fn run_words(
-        &mut self,
-        runtime: &Runtime,
-        bundle: Bundle,
-        payload: Payload,
-        wrap: Wrap,
-    ) -> Vec<String> {
+    fn run_words(&mut self, runtime: &Runtime, bundle: Bundle, payload: Payload, wrap: Wrap) -> Vec<String> {
         let mut words = wrap(Op::Run);
         if runtime.is_floor() {
-            let kind = format!(
-                "{}{}",
-                bundle.name(),
-                if self.limits { "-limits" } else { "" }
-            );
-            let rootfs = bundle::rootfs(self.place, payload)
-                .to_string_lossy()
-                .into_owned();
-            words.extend([
-                runtime.path.clone(),
-                kind,
-                rootfs,
-                self.place.cgroup.clone(),
-            ]);
+            let kind = format!("{}{}", bundle.name(), if self.limits { "-limits" } else { "" });
+            let rootfs = bundle::rootfs(self.place, payload).to_string_lossy().into_owned();
+            words.extend([runtime.path.clone(), kind, rootfs, self.place.cgroup.clone()]);
             words.push(self.place.hierarchies.join(":"));
         } else {
             let dir = bundle::dir(self.place, &runtime.name, bundle, payload);
             words.extend(self.verb(runtime, "run"));
-            words.extend([
-                "--bundle".to_owned(),
-                dir.to_string_lossy().into_owned(),
-                self.next_id(),
-            ]);
+            words.extend(["--bundle".to_owned(), dir.to_string_lossy().into_owned(), self.next_id()]);
         }
         words
     }
@@ -227,9 +166,7 @@ impl<'a> Ground<'a> {
         after: &mut dyn FnMut(Op, Sample) -> Res<()>,
     ) -> Res<()> {
         let id = self.next_id();
-        let dir = bundle::dir(self.place, &runtime.name, bundle, Payload::Sleep)
-            .to_string_lossy()
-            .into_owned();
+        let dir = bundle::dir(self.place, &runtime.name, bundle, Payload::Sleep).to_string_lossy().into_owned();
         let pid_file = self.scratch("pid");
         let mut pid = 0;
         for op in Op::CYCLE {
@@ -258,19 +195,8 @@ impl<'a> Ground<'a> {
     }
 
     fn verb(&self, runtime: &Runtime, verb: &str) -> [String; 4] {
-        let state = self
-            .place
-            .dir
-            .join("state")
-            .join(&runtime.name)
-            .to_string_lossy()
-            .into_owned();
-        [
-            runtime.path.clone(),
-            "--root".to_owned(),
-            state,
-            verb.to_owned(),
-        ]
+        let state = self.place.dir.join("state").join(&runtime.name).to_string_lossy().into_owned();
+        [runtime.path.clone(), "--root".to_owned(), state, verb.to_owned()]
     }
 
     fn next_id(&mut self) -> String {
@@ -281,7 +207,5 @@ impl<'a> Ground<'a> {
 
 fn read_pid(file: &str) -> Res<i32> {
     let text = std::fs::read_to_string(file).map_err(|e| format!("{file}: {e}"))?;
-    text.trim()
-        .parse()
-        .map_err(|_| format!("{file} is not a pid: {text:?}"))
+    text.trim().parse().map_err(|_| format!("{file} is not a pid: {text:?}"))
 }

@@ -29,28 +29,19 @@ impl Place {
     pub(crate) fn from_text(text: &str) -> Res<Place> {
         let mut parts = text.split('|').map(str::to_owned);
         match (parts.next(), parts.next(), parts.next()) {
-            (Some(dir), Some(cgroup), Some(all)) => Ok(Place {
-                dir: dir.into(),
-                cgroup,
-                hierarchies: all.split(':').map(str::to_owned).collect(),
-            }),
+            (Some(dir), Some(cgroup), Some(all)) => {
+                Ok(Place { dir: dir.into(), cgroup, hierarchies: all.split(':').map(str::to_owned).collect() })
+            }
             _ => Err(format!("{INNER} is not what the outer bench writes")),
         }
     }
 
     fn text(&self) -> String {
-        format!(
-            "{}|{}|{}",
-            self.dir.display(),
-            self.cgroup,
-            self.hierarchies.join(":")
-        )
+        format!("{}|{}|{}", self.dir.display(), self.cgroup, self.hierarchies.join(":"))
     }
 
     pub(crate) fn cgroup_dirs(&self) -> impl Iterator<Item = PathBuf> {
-        self.hierarchies
-            .iter()
-            .map(|h| Path::new("/sys/fs/cgroup").join(h).join(&self.cgroup))
+        self.hierarchies.iter().map(|h| Path::new("/sys/fs/cgroup").join(h).join(&self.cgroup))
     }
 }
 
@@ -58,14 +49,7 @@ impl Place {
 pub(crate) fn supervise(options: &Options, words: &[String]) -> Res<ExitCode> {
     // Descriptors of whoever called (a lock, a pipe) are nothing for the containers.
     // SAFETY: no pointers; only marks close-on-exec.
-    unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            3_u32,
-            u32::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
+    unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     // Looked up before the namespaces, for its early message.
     crate::runtime::find(options)?;
     let signals = block_signals();
@@ -75,9 +59,7 @@ pub(crate) fn supervise(options: &Options, words: &[String]) -> Res<ExitCode> {
         hierarchies: hierarchies()?,
     };
     fs::create_dir(&place.dir).map_err(|e| format!("mkdir {}: {e}", place.dir.display()))?;
-    let result = make(&place)
-        .and_then(|()| spawn_inner(&place, words))
-        .and_then(|child| watch(child, &signals));
+    let result = make(&place).and_then(|()| spawn_inner(&place, words)).and_then(|child| watch(child, &signals));
     // Both, whatever came before.
     let cgroups = remove_cgroups(&place);
     let dir = remove_dir(&place);
@@ -87,8 +69,7 @@ pub(crate) fn supervise(options: &Options, words: &[String]) -> Res<ExitCode> {
 
 /// Mount points of v1 hierarchies directly below /sys/fs/cgroup.
 fn hierarchies() -> Res<Vec<String>> {
-    let text = fs::read_to_string("/proc/self/mountinfo")
-        .map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
+    let text = fs::read_to_string("/proc/self/mountinfo").map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
     let name = |line: &str| {
         let (mount, source) = line.split_once(" - ")?;
         let point = mount.split(' ').nth(4)?.strip_prefix("/sys/fs/cgroup/")?;
@@ -104,9 +85,7 @@ fn hierarchies() -> Res<Vec<String>> {
 
 fn make(place: &Place) -> Res<()> {
     // SAFETY: no pointers; this process has one thread.
-    check("unshare", unsafe {
-        libc::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWPID)
-    })?;
+    check("unshare", unsafe { libc::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWPID) })?;
     mount(c"none", "/", c"none", libc::MS_REC | libc::MS_PRIVATE)?;
     // crun refuses a cgroup2 with controllers beside v1: the same pure v1 view for everybody.
     if Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists() {
@@ -118,8 +97,7 @@ fn make(place: &Place) -> Res<()> {
         for file in ["cpuset.cpus", "cpuset.mems"] {
             let above = dir.with_file_name(file);
             if let Ok(value) = fs::read(&above) {
-                fs::write(dir.join(file), value)
-                    .map_err(|e| format!("{}/{file}: {e}", dir.display()))?;
+                fs::write(dir.join(file), value).map_err(|e| format!("{}/{file}: {e}", dir.display()))?;
             }
         }
     }
@@ -128,29 +106,19 @@ fn make(place: &Place) -> Res<()> {
 
 fn spawn_inner(place: &Place, words: &[String]) -> Res<Child> {
     let exe = std::env::current_exe().map_err(|e| format!("current_exe: {e}"))?;
-    Command::new(exe)
-        .args(words)
-        .env(INNER, place.text())
-        .spawn()
-        .map_err(|e| format!("spawn the inner bench: {e}"))
+    Command::new(exe).args(words).env(INNER, place.text()).spawn().map_err(|e| format!("spawn the inner bench: {e}"))
 }
 
 /// Waits for the inner process; the first SIGINT, SIGTERM or SIGHUP ends its pid namespace.
 fn watch(mut child: Child, signals: &libc::sigset_t) -> Res<ExitCode> {
     loop {
         if let Some(status) = child.try_wait().map_err(|e| format!("wait: {e}"))? {
-            return Ok(if status.success() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            });
+            return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         // SAFETY: the set is initialised; no siginfo is asked for.
         let signal = unsafe { libc::sigwaitinfo(signals, std::ptr::null_mut()) };
         if signal > 0 && signal != libc::SIGCHLD {
-            child
-                .kill()
-                .map_err(|e| format!("kill the inner bench: {e}"))?;
+            child.kill().map_err(|e| format!("kill the inner bench: {e}"))?;
             child.wait().map_err(|e| format!("wait: {e}"))?;
             return Err(format!("interrupted by signal {signal}"));
         }
@@ -185,9 +153,7 @@ fn remove_cgroups(place: &Place) -> Res<()> {
         );
     }
     let stuck = place.cgroup_dirs().find(|dir| dir.exists());
-    stuck.map_or(Ok(()), |dir| {
-        Err(format!("cannot remove {}", dir.display()))
-    })
+    stuck.map_or(Ok(()), |dir| Err(format!("cannot remove {}", dir.display())))
 }
 
 /// Depth first; a cgroup directory's files are not entries that one removes.
@@ -195,10 +161,7 @@ fn remove_tree(dir: &Path, left: &mut Vec<String>) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_tree(&entry.path(), left);
-            let note = fs::remove_dir(entry.path())
-                .err()
-                .map(|e| format!(" ({e})"))
-                .unwrap_or_default();
+            let note = fs::remove_dir(entry.path()).err().map(|e| format!(" ({e})")).unwrap_or_default();
             left.push(format!("{}{note}", entry.path().display()));
         }
     }
@@ -222,41 +185,22 @@ pub(crate) fn become_init() -> Res<()> {
     if std::process::id() != 1 {
         return Err(format!("{INNER} is for the bench's own use"));
     }
-    mount(
-        c"proc",
-        "/proc",
-        c"proc",
-        libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
-    )
+    mount(c"proc", "/proc", c"proc", libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC)
 }
 
 fn mount(source: &CStr, target: &str, kind: &CStr, flags: libc::c_ulong) -> Res<()> {
     let path = CString::new(target).map_err(|e| e.to_string())?;
     // SAFETY: four live C strings or null.
-    let result = unsafe {
-        libc::mount(
-            source.as_ptr(),
-            path.as_ptr(),
-            kind.as_ptr(),
-            flags,
-            std::ptr::null(),
-        )
-    };
+    let result = unsafe { libc::mount(source.as_ptr(), path.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) };
     check(&format!("mount {target}"), result)
 }
 
 fn unmount(target: &str) -> Res<()> {
     let path = CString::new(target).map_err(|e| e.to_string())?;
     // SAFETY: a live C string.
-    check(&format!("umount {target}"), unsafe {
-        libc::umount2(path.as_ptr(), libc::MNT_DETACH)
-    })
+    check(&format!("umount {target}"), unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) })
 }
 
 fn check(what: &str, result: libc::c_int) -> Res<()> {
-    if result < 0 {
-        Err(format!("{what}: {}", Error::last_os_error()))
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(format!("{what}: {}", Error::last_os_error())) } else { Ok(()) }
 }

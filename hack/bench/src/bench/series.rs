@@ -58,11 +58,7 @@ pub(crate) fn run(
         return Ok(());
     }
     let mut random = Random(options.seed | 1);
-    let idle = Duration::from_millis(if regime == Regime::Isolated {
-        options.idle_ms
-    } else {
-        0
-    });
+    let idle = Duration::from_millis(if regime == Regime::Isolated { options.idle_ms } else { 0 });
     let pause = || {
         if !idle.is_zero() {
             std::thread::sleep(idle);
@@ -72,18 +68,9 @@ pub(crate) fn run(
         random.shuffle(&mut cases);
         for case in &cases {
             let mut keep = |bundle: Option<usize>, op: Op, runtime: usize, sample: Sample| {
-                let wanted = bundle
-                    .is_none_or(|b| options.wants(regime.name(), Bundle::ALL[b].name(), op.name()));
+                let wanted = bundle.is_none_or(|b| options.wants(regime.name(), Bundle::ALL[b].name(), op.name()));
                 if round >= options.warmup && wanted {
-                    table
-                        .entry(Key {
-                            regime,
-                            bundle,
-                            op,
-                            runtime,
-                        })
-                        .or_default()
-                        .push(sample);
+                    table.entry(Key { regime, bundle, op, runtime }).or_default().push(sample);
                 }
             };
             match *case {
@@ -93,12 +80,7 @@ pub(crate) fn run(
                 }
                 Case::Run(bundle, runtime) => {
                     pause();
-                    let sample = ground.run(
-                        &runtimes[runtime],
-                        Bundle::ALL[bundle],
-                        Payload::True,
-                        &bare,
-                    )?;
+                    let sample = ground.run(&runtimes[runtime], Bundle::ALL[bundle], Payload::True, &bare)?;
                     keep(Some(bundle), Op::Run, runtime, sample);
                 }
                 Case::Cycle(bundle, runtime) => {
@@ -106,13 +88,7 @@ pub(crate) fn run(
                         keep(Some(bundle), op, runtime, sample);
                         Ok(())
                     };
-                    ground.cycle(
-                        &runtimes[runtime],
-                        Bundle::ALL[bundle],
-                        &bare,
-                        &pause,
-                        &mut after,
-                    )?;
+                    ground.cycle(&runtimes[runtime], Bundle::ALL[bundle], &bare, &pause, &mut after)?;
                 }
             }
         }

@@ -24,20 +24,12 @@ pub(crate) struct Command {
 
 impl Command {
     pub(crate) fn new<S: AsRef<str>>(words: &[S]) -> Res<Command> {
-        let words = words
-            .iter()
-            .map(|word| CString::new(word.as_ref()).map_err(|e| e.to_string()));
-        Ok(Command {
-            words: words.collect::<Res<_>>()?,
-        })
+        let words = words.iter().map(|word| CString::new(word.as_ref()).map_err(|e| e.to_string()));
+        Ok(Command { words: words.collect::<Res<_>>()? })
     }
 
     fn text(&self) -> String {
-        self.words
-            .iter()
-            .map(|word| word.to_string_lossy())
-            .collect::<Vec<_>>()
-            .join(" ")
+        self.words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -59,21 +51,13 @@ pub(crate) struct Spawner {
 impl Spawner {
     pub(crate) fn new(stderr: &Path) -> Res<Spawner> {
         let open = |path: &Path, make| {
-            let file = OpenOptions::new()
-                .read(true)
-                .append(true)
-                .create(make)
-                .open(path);
+            let file = OpenOptions::new().read(true).append(true).create(make).open(path);
             file.map_err(|e| format!("{}: {e}", path.display()))
         };
         // SAFETY: both are plain data that the init calls below fill.
         let (actions, attributes) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-        let mut spawner = Spawner {
-            null: open(Path::new("/dev/null"), false)?,
-            stderr: open(stderr, true)?,
-            actions,
-            attributes,
-        };
+        let mut spawner =
+            Spawner { null: open(Path::new("/dev/null"), false)?, stderr: open(stderr, true)?, actions, attributes };
         spawner.prepare();
         Ok(spawner)
     }
@@ -91,10 +75,7 @@ impl Spawner {
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::sigaddset(&mut set, libc::SIGPIPE);
             libc::posix_spawnattr_setsigdefault(&mut self.attributes, &set);
-            libc::posix_spawnattr_setflags(
-                &mut self.attributes,
-                libc::POSIX_SPAWN_SETSIGDEF as libc::c_short,
-            );
+            libc::posix_spawnattr_setflags(&mut self.attributes, libc::POSIX_SPAWN_SETSIGDEF as libc::c_short);
             // Without SA_RESTART: the point is to interrupt wait4.
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = on_alarm as *const () as usize;
@@ -108,11 +89,7 @@ impl Spawner {
     }
 
     pub(crate) fn run_to(&mut self, command: &Command, wanted: i32) -> Res<Sample> {
-        let mut argv: Vec<*mut libc::c_char> = command
-            .words
-            .iter()
-            .map(|w| w.as_ptr().cast_mut())
-            .collect();
+        let mut argv: Vec<*mut libc::c_char> = command.words.iter().map(|w| w.as_ptr().cast_mut()).collect();
         argv.push(null_mut());
         let (mut pid, mut status) = (0, 0);
         // SAFETY: argv is null-terminated and, like environ, made of C strings that outlive the calls; rusage is plain
@@ -131,11 +108,7 @@ impl Spawner {
                 environ.cast_const(),
             );
             if failed != 0 {
-                return Err(format!(
-                    "{}: {}",
-                    command.text(),
-                    Error::from_raw_os_error(failed)
-                ));
+                return Err(format!("{}: {}", command.text(), Error::from_raw_os_error(failed)));
             }
             let reaped = libc::wait4(pid, &mut status, 0, &mut usage);
             let wall = begin.elapsed();
@@ -144,16 +117,8 @@ impl Spawner {
         };
         if reaped != pid {
             // The supervisor ends the pid namespace, and the hung process with it.
-            let late = if LATE.load(Ordering::Relaxed) {
-                " (hung)"
-            } else {
-                ""
-            };
-            return Err(format!(
-                "{}: not ended after {DEADLINE_S} s{late}: {}",
-                command.text(),
-                self.last_words()
-            ));
+            let late = if LATE.load(Ordering::Relaxed) { " (hung)" } else { "" };
+            return Err(format!("{}: not ended after {DEADLINE_S} s{late}: {}", command.text(), self.last_words()));
         }
         if !(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == wanted) {
             return Err(format!(
@@ -164,18 +129,12 @@ impl Spawner {
             ));
         }
         let micros = |t: libc::timeval| t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64;
-        Ok(Sample {
-            wall_ns: wall.as_nanos() as u64,
-            cpu_us: micros(usage.ru_utime) + micros(usage.ru_stime),
-        })
+        Ok(Sample { wall_ns: wall.as_nanos() as u64, cpu_us: micros(usage.ru_utime) + micros(usage.ru_stime) })
     }
 
     fn last_words(&mut self) -> String {
         let mut text = String::new();
-        let _ = self
-            .stderr
-            .seek(SeekFrom::Start(0))
-            .and_then(|_| self.stderr.read_to_string(&mut text));
+        let _ = self.stderr.seek(SeekFrom::Start(0)).and_then(|_| self.stderr.read_to_string(&mut text));
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(5)..].join("\n")
     }
@@ -224,11 +183,7 @@ pub(crate) fn raise_priority() -> String {
     };
     let autogroup = std::fs::write("/proc/self/autogroup", "-20");
     let word = |ok| if ok { "yes" } else { "refused" };
-    format!(
-        "nice -19: {}, autogroup -20: {}",
-        word(nice == 0),
-        word(autogroup.is_ok())
-    )
+    format!("nice -19: {}, autogroup -20: {}", word(nice == 0), word(autogroup.is_ok()))
 }
 
 unsafe extern "C" {

@@ -27,9 +27,7 @@ fn inherit_cpuset(group: &Group) -> Done<()> {
 
 fn limit(job: &Job) -> Done<()> {
     for group in &job.cgroups {
-        let set = |file: &str, value: &str| {
-            write_file(&c(&format!("{}/{file}", group.path)), value.as_bytes())
-        };
+        let set = |file: &str, value: &str| write_file(&c(&format!("{}/{file}", group.path)), value.as_bytes());
         match group.hierarchy.as_str() {
             "devices" => limit_devices(job, &set)?,
             "memory" if job.full => set("memory.limit_in_bytes", &shape::MEMORY_LIMIT.to_string())?,
@@ -48,15 +46,10 @@ fn limit(job: &Job) -> Done<()> {
 fn limit_devices(job: &Job, set: &dyn Fn(&str, &str) -> Done<()>) -> Done<()> {
     set("devices.deny", "a")?;
     // The minimal bundle says only "deny all"; the default devices are every runtime's own addition.
-    let rules = shape::DEVICES_FULL
-        .iter()
-        .skip(if job.full { 0 } else { 2 });
+    let rules = shape::DEVICES_FULL.iter().skip(if job.full { 0 } else { 2 });
     for (kind, major, minor, access) in rules {
         let number = |n: &Option<i64>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
-        set(
-            "devices.allow",
-            &format!("{kind} {}:{} {access}", number(major), number(minor)),
-        )?;
+        set("devices.allow", &format!("{kind} {}:{} {access}", number(major), number(minor)))?;
     }
     Ok(())
 }
@@ -64,13 +57,9 @@ fn limit_devices(job: &Job, set: &dyn Fn(&str, &str) -> Done<()>) -> Done<()> {
 /// Done by the child: a single-threaded process that writes `0` into `tasks` spares the kernel the lock that every
 /// write to `cgroup.procs` takes for an RCU grace period (10 ms).
 pub(crate) fn join(job: &Job) -> Done<()> {
-    job.cgroups
-        .iter()
-        .try_for_each(|group| write_file(&c(&format!("{}/tasks", group.path)), b"0"))
+    job.cgroups.iter().try_for_each(|group| write_file(&c(&format!("{}/tasks", group.path)), b"0"))
 }
 
 pub(crate) fn remove(job: &Job) -> Done<()> {
-    job.cgroups
-        .iter()
-        .try_for_each(|group| sys!(rmdir, c(&group.path).as_c_str(); &group.path).map(drop))
+    job.cgroups.iter().try_for_each(|group| sys!(rmdir, c(&group.path).as_c_str(); &group.path).map(drop))
 }

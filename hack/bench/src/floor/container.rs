@@ -21,10 +21,7 @@ pub(crate) fn become_true(job: &Job) -> Done<()> {
     cgroups::join(job)?;
     if job.full {
         sys!(unshare, libc::CLONE_NEWCGROUP; "cgroup")?;
-        crate::sys::write_file(
-            c"/proc/self/oom_score_adj",
-            shape::OOM_SCORE_ADJ_FULL.to_string().as_bytes(),
-        )?;
+        crate::sys::write_file(c"/proc/self/oom_score_adj", shape::OOM_SCORE_ADJ_FULL.to_string().as_bytes())?;
     }
     sys!(setsid; "")?;
     loopback_up()?;
@@ -34,20 +31,14 @@ pub(crate) fn become_true(job: &Job) -> Done<()> {
     enter_root(job)?;
     identity(job)?;
     let args = [c"true".as_ptr(), null()];
-    let env = [
-        c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".as_ptr(),
-        c"TERM=xterm".as_ptr(),
-        null(),
-    ];
+    let env =
+        [c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".as_ptr(), c"TERM=xterm".as_ptr(), null()];
     sys!(execve, c"/bin/true", args.as_ptr(), env.as_ptr(); "/bin/true").map(drop)
 }
 
 fn mount(source: &CStr, target: &CStr, kind: &CStr, flags: u64, data: &CStr) -> Done<()> {
     let result = sys!(mount, source, target, kind, flags, data; "");
-    result.map(drop).map_err(|failed| Failed {
-        on: target.to_string_lossy().into_owned(),
-        ..failed
-    })
+    result.map(drop).map_err(|failed| Failed { on: target.to_string_lossy().into_owned(), ..failed })
 }
 
 /// Everything below the root, by names relative to it: the working directory is the bind of the root file system.
@@ -57,31 +48,13 @@ fn mounts(job: &Job) -> Done<()> {
     mount(&rootfs, &rootfs, c"", libc::MS_BIND | libc::MS_REC, c"")?;
     sys!(chdir, rootfs.as_c_str(); &job.rootfs)?;
     mount(c"proc", c"proc", c"proc", 0, c"")?;
-    mount(
-        c"tmpfs",
-        c"dev",
-        c"tmpfs",
-        libc::MS_NOSUID | libc::MS_STRICTATIME,
-        c"mode=755,size=65536k",
-    )?;
+    mount(c"tmpfs", c"dev", c"tmpfs", libc::MS_NOSUID | libc::MS_STRICTATIME, c"mode=755,size=65536k")?;
     for dir in [c"dev/pts", c"dev/shm", c"dev/mqueue"] {
         sys!(mkdir, dir, 0o755; "/dev")?;
     }
     let pts = libc::MS_NOSUID | libc::MS_NOEXEC;
-    mount(
-        c"devpts",
-        c"dev/pts",
-        c"devpts",
-        pts,
-        c"newinstance,ptmxmode=0666,mode=0620,gid=5",
-    )?;
-    mount(
-        c"shm",
-        c"dev/shm",
-        c"tmpfs",
-        QUIET,
-        c"mode=1777,size=65536k",
-    )?;
+    mount(c"devpts", c"dev/pts", c"devpts", pts, c"newinstance,ptmxmode=0666,mode=0620,gid=5")?;
+    mount(c"shm", c"dev/shm", c"tmpfs", QUIET, c"mode=1777,size=65536k")?;
     mount(c"mqueue", c"dev/mqueue", c"mqueue", QUIET, c"")?;
     mount(c"sysfs", c"sys", c"sysfs", QUIET | libc::MS_RDONLY, c"")?;
     cgroup_binds(job)?;
@@ -89,13 +62,7 @@ fn mounts(job: &Job) -> Done<()> {
     if job.full {
         for file in shape::BOUND_FILES {
             let source = c(&format!("{}/../{file}", job.rootfs));
-            mount(
-                &source,
-                &c(&format!("etc/{file}")),
-                c"",
-                libc::MS_BIND | libc::MS_REC,
-                c"",
-            )?;
+            mount(&source, &c(&format!("etc/{file}")), c"", libc::MS_BIND | libc::MS_REC, c"")?;
         }
     }
     Ok(())
@@ -151,11 +118,7 @@ fn enter_root(job: &Job) -> Done<()> {
             mount(c"", &path, c"", read_only, c"")?;
         }
     }
-    let masked = if job.full {
-        shape::MASKED.as_slice()
-    } else {
-        &shape::MASKED[..shape::MASKED_MIN]
-    };
+    let masked = if job.full { shape::MASKED.as_slice() } else { &shape::MASKED[..shape::MASKED_MIN] };
     for path in masked {
         mask(&c(&path[1..]))?;
     }
@@ -166,13 +129,7 @@ fn enter_root(job: &Job) -> Done<()> {
         return Ok(());
     }
     // The flags that the mount under the root came with must stay, or the kernel refuses (nothing locks them here).
-    mount(
-        c"",
-        c"/",
-        c"",
-        libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY,
-        c"",
-    )
+    mount(c"", c"/", c"", libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY, c"")
 }
 
 fn mask(path: &CStr) -> Done<()> {
@@ -196,8 +153,7 @@ fn loopback_up() -> Done<()> {
     // struct ifreq: name[16], flags.
     let mut request = [0_u8; 40];
     request[..2].copy_from_slice(b"lo");
-    let socket =
-        sys!(socket, libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0; "lo")? as i32;
+    let socket = sys!(socket, libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0; "lo")? as i32;
     sys!(ioctl, socket, SIOCGIFFLAGS, (&raw mut request).cast_const(); "lo")?;
     request[16] |= libc::IFF_UP as u8;
     sys!(ioctl, socket, SIOCSIFFLAGS, &raw const request; "lo")?;
@@ -211,21 +167,14 @@ struct Limit {
 }
 
 fn identity(job: &Job) -> Done<()> {
-    let caps = if job.full {
-        shape::CAPS_FULL
-    } else {
-        shape::CAPS_MIN
-    };
+    let caps = if job.full { shape::CAPS_FULL } else { shape::CAPS_MIN };
     if job.full {
         // Without no_new_privs (Docker's default) loading needs CAP_SYS_ADMIN: before the capabilities go.
         seccomp()?;
         sys!(setgroups, shape::GIDS_FULL.len(), shape::GIDS_FULL.as_ptr(); "additionalGids")?;
     } else {
         sys!(prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0; "no_new_privs")?;
-        let limit = Limit {
-            soft: shape::NOFILE_MIN,
-            hard: shape::NOFILE_MIN,
-        };
+        let limit = Limit { soft: shape::NOFILE_MIN, hard: shape::NOFILE_MIN };
         sys!(prlimit64, 0, RLIMIT_NOFILE, &raw const limit, 0; "RLIMIT_NOFILE")?;
     }
     for cap in (0..=LAST_CAPABILITY).filter(|cap| !caps.iter().any(|kept| kept.1 == *cap)) {
@@ -248,10 +197,6 @@ fn identity(job: &Job) -> Done<()> {
 
 fn seccomp() -> Done<()> {
     let program = filter::program();
-    let program = libc::sock_fprog {
-        len: program.len() as u16,
-        filter: program.as_ptr().cast_mut(),
-    };
-    sys!(seccomp, libc::SECCOMP_SET_MODE_FILTER as i32, 0, &raw const program; "the filter")
-        .map(drop)
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+    sys!(seccomp, libc::SECCOMP_SET_MODE_FILTER as i32, 0, &raw const program; "the filter").map(drop)
 }

@@ -52,16 +52,9 @@ pub(crate) fn program() -> Vec<sock_filter> {
 }
 
 /// The whole number line as (first number, verdict), each going on until the next.
-fn intervals(
-    number: impl Fn(&Syscall) -> i32,
-    [clone, clone3, personality, socket]: [i32; 4],
-) -> Vec<(u32, Verdict)> {
-    let mut verdicts: Vec<(i32, Verdict)> = ALLOWED
-        .iter()
-        .map(number)
-        .filter(|&n| n >= 0)
-        .map(|n| (n, Verdict::Allow))
-        .collect();
+fn intervals(number: impl Fn(&Syscall) -> i32, [clone, clone3, personality, socket]: [i32; 4]) -> Vec<(u32, Verdict)> {
+    let mut verdicts: Vec<(i32, Verdict)> =
+        ALLOWED.iter().map(number).filter(|&n| n >= 0).map(|n| (n, Verdict::Allow)).collect();
     verdicts.extend([
         (clone, Verdict::Clone),
         (clone3, Verdict::Errno(libc::ENOSYS)),
@@ -99,10 +92,7 @@ fn tree(line: &[(u32, Verdict)]) -> Vec<sock_filter> {
     let (low, high) = (tree(low), tree(high));
     let mut code = match u8::try_from(low.len()) {
         Ok(distance) => vec![jump(JUMP_AT_LEAST, start, distance, 0)],
-        Err(_) => vec![
-            jump(JUMP_AT_LEAST, start, 0, 1),
-            op(JUMP_ALWAYS, low.len() as u32),
-        ],
+        Err(_) => vec![jump(JUMP_AT_LEAST, start, 0, 1), op(JUMP_ALWAYS, low.len() as u32)],
     };
     code.extend(low);
     code.extend(high);
@@ -116,29 +106,13 @@ fn leaf(verdict: Verdict) -> Vec<sock_filter> {
         Verdict::Allow => vec![allow],
         Verdict::Errno(errno) => vec![op(RETURN, RET_ERRNO | errno as u32)],
         Verdict::Clone => {
-            vec![
-                op(LOAD, ARG0),
-                op(AND, CLONE_NAMESPACES),
-                jump(JUMP_EQUAL, 0, 0, 1),
-                allow,
-                refuse,
-            ]
+            vec![op(LOAD, ARG0), op(AND, CLONE_NAMESPACES), jump(JUMP_EQUAL, 0, 0, 1), allow, refuse]
         }
-        Verdict::Socket => vec![
-            op(LOAD, ARG0),
-            jump(JUMP_EQUAL, AF_VSOCK, 1, 0),
-            allow,
-            refuse,
-        ],
+        Verdict::Socket => vec![op(LOAD, ARG0), jump(JUMP_EQUAL, AF_VSOCK, 1, 0), allow, refuse],
         Verdict::Personality => {
             let count = PERSONALITIES.len();
             let mut code = vec![op(LOAD, ARG0)];
-            code.extend(
-                PERSONALITIES
-                    .iter()
-                    .enumerate()
-                    .map(|(i, &p)| jump(JUMP_EQUAL, p, (count - i) as u8, 0)),
-            );
+            code.extend(PERSONALITIES.iter().enumerate().map(|(i, &p)| jump(JUMP_EQUAL, p, (count - i) as u8, 0)));
             code.extend([refuse, allow]);
             code
         }
@@ -146,12 +120,7 @@ fn leaf(verdict: Verdict) -> Vec<sock_filter> {
 }
 
 fn op(code: u16, k: u32) -> sock_filter {
-    sock_filter {
-        code,
-        jt: 0,
-        jf: 0,
-        k,
-    }
+    sock_filter { code, jt: 0, jf: 0, k }
 }
 
 fn jump(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {

@@ -18,21 +18,10 @@ pub(crate) fn report_peak(file: &str, program: &[&str]) -> ExitCode {
     // SAFETY: argv is a null-terminated array of C strings that live to the end of this function, `environ` likewise
     // of the process; no thread changes the environment.
     let failed = unsafe {
-        libc::posix_spawn(
-            &mut pid,
-            argv[0],
-            std::ptr::null(),
-            std::ptr::null(),
-            argv.as_ptr(),
-            environ.cast_const(),
-        )
+        libc::posix_spawn(&mut pid, argv[0], std::ptr::null(), std::ptr::null(), argv.as_ptr(), environ.cast_const())
     };
     if failed != 0 {
-        eprintln!(
-            "floor rss: {}: {}",
-            program[0],
-            std::io::Error::from_raw_os_error(failed)
-        );
+        eprintln!("floor rss: {}: {}", program[0], std::io::Error::from_raw_os_error(failed));
         return ExitCode::from(127);
     }
     let mut status = 0;
@@ -47,11 +36,7 @@ pub(crate) fn report_peak(file: &str, program: &[&str]) -> ExitCode {
         eprintln!("floor rss: {file}: {error}");
         return ExitCode::FAILURE;
     }
-    if libc::WIFEXITED(status) {
-        ExitCode::from(libc::WEXITSTATUS(status) as u8)
-    } else {
-        ExitCode::FAILURE
-    }
+    if libc::WIFEXITED(status) { ExitCode::from(libc::WEXITSTATUS(status) as u8) } else { ExitCode::FAILURE }
 }
 
 unsafe extern "C" {

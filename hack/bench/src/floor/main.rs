@@ -53,12 +53,7 @@ fn main() -> ExitCode {
         }
         ["rss", file, program @ ..] if !program.is_empty() => launch::report_peak(file, program),
         [kind, rootfs, parent] => run(kind, rootfs, parent, &shape::HIERARCHIES),
-        [kind, rootfs, parent, hierarchies] => run(
-            kind,
-            rootfs,
-            parent,
-            &hierarchies.split(':').collect::<Vec<_>>(),
-        ),
+        [kind, rootfs, parent, hierarchies] => run(kind, rootfs, parent, &hierarchies.split(':').collect::<Vec<_>>()),
         _ => {
             eprintln!(
                 "usage: floor min|full|min-limits|full-limits ROOTFS CGROUP_PARENT [HIERARCHY:…]\n       floor hello\n       floor rss FILE PROGRAM ARG…"
@@ -81,17 +76,9 @@ fn run(kind: &str, rootfs: &str, parent: &str, hierarchies: &[&str]) -> ExitCode
     };
     let cgroups = hierarchies
         .iter()
-        .map(|h| Group {
-            hierarchy: (*h).to_owned(),
-            path: format!("/sys/fs/cgroup/{h}/{parent}/floor"),
-        })
+        .map(|h| Group { hierarchy: (*h).to_owned(), path: format!("/sys/fs/cgroup/{h}/{parent}/floor") })
         .collect();
-    let job = Job {
-        full,
-        limits,
-        rootfs: rootfs.to_owned(),
-        cgroups,
-    };
+    let job = Job { full, limits, rootfs: rootfs.to_owned(), cgroups };
     match whole_life(&job) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(status) => {
@@ -108,11 +95,7 @@ fn run(kind: &str, rootfs: &str, parent: &str, hierarchies: &[&str]) -> ExitCode
 fn whole_life(job: &Job) -> Done<i32> {
     cgroups::make(job)?;
     let child = sys::clone(
-        libc::CLONE_NEWPID
-            | libc::CLONE_NEWNS
-            | libc::CLONE_NEWNET
-            | libc::CLONE_NEWIPC
-            | libc::CLONE_NEWUTS,
+        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS,
     )?;
     if child == 0 {
         if let Err(failed) = container::become_true(job) {

@@ -46,22 +46,13 @@ impl<T> Arg for *const T {
 }
 
 /// `call(NAME, NUMBER, args)`: one system call; pointers in `args` must point at what the kernel expects there.
-pub(crate) fn call(
-    name: &'static str,
-    number: libc::c_long,
-    args: &[libc::c_long],
-    on: &str,
-) -> Done<libc::c_long> {
+pub(crate) fn call(name: &'static str, number: libc::c_long, args: &[libc::c_long], on: &str) -> Done<libc::c_long> {
     let arg = |i: usize| args.get(i).copied().unwrap_or(0);
     // SAFETY: all pointers passed by this crate come from references that outlive the call and have the layout of the
     // kernel's ABI; no call used here hands memory to another thread (there is none).
     let result = unsafe { libc::syscall(number, arg(0), arg(1), arg(2), arg(3), arg(4), arg(5)) };
     if result < 0 {
-        return Err(Failed {
-            call: name,
-            on: on.to_owned(),
-            error: io::Error::last_os_error(),
-        });
+        return Err(Failed { call: name, on: on.to_owned(), error: io::Error::last_os_error() });
     }
     Ok(result)
 }
@@ -83,14 +74,12 @@ pub(crate) use sys;
 #[allow(non_upper_case_globals)]
 pub(crate) mod number {
     pub(crate) use libc::{
-        SYS_capset as capset, SYS_chdir as chdir, SYS_clone3 as clone3, SYS_close as close,
-        SYS_execve as execve, SYS_exit_group as exit_group, SYS_ioctl as ioctl,
-        SYS_keyctl as keyctl, SYS_mkdir as mkdir, SYS_mknod as mknod, SYS_mount as mount,
-        SYS_open as open, SYS_pivot_root as pivot_root, SYS_prctl as prctl,
-        SYS_prlimit64 as prlimit64, SYS_rmdir as rmdir, SYS_seccomp as seccomp,
-        SYS_setgroups as setgroups, SYS_sethostname as sethostname, SYS_setsid as setsid,
-        SYS_socket as socket, SYS_symlink as symlink, SYS_umask as umask, SYS_umount2 as umount2,
-        SYS_unshare as unshare, SYS_wait4 as wait4, SYS_write as write,
+        SYS_capset as capset, SYS_chdir as chdir, SYS_clone3 as clone3, SYS_close as close, SYS_execve as execve,
+        SYS_exit_group as exit_group, SYS_ioctl as ioctl, SYS_keyctl as keyctl, SYS_mkdir as mkdir, SYS_mknod as mknod,
+        SYS_mount as mount, SYS_open as open, SYS_pivot_root as pivot_root, SYS_prctl as prctl,
+        SYS_prlimit64 as prlimit64, SYS_rmdir as rmdir, SYS_seccomp as seccomp, SYS_setgroups as setgroups,
+        SYS_sethostname as sethostname, SYS_setsid as setsid, SYS_socket as socket, SYS_symlink as symlink,
+        SYS_umask as umask, SYS_umount2 as umount2, SYS_unshare as unshare, SYS_wait4 as wait4, SYS_write as write,
     };
 }
 
@@ -110,11 +99,7 @@ struct CloneArgs {
 
 /// Forks into new namespaces; `Ok(0)` in the child.
 pub(crate) fn clone(namespaces: i32) -> Done<libc::c_long> {
-    let args = CloneArgs {
-        flags: namespaces as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        ..CloneArgs::default()
-    };
+    let args = CloneArgs { flags: namespaces as u64, exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
     sys!(clone3, &raw const args, size_of::<CloneArgs>(); "the container")
 }
 
@@ -131,7 +116,5 @@ pub(crate) fn write_file(path: &CStr, text: &[u8]) -> Done<()> {
     let fd = raw.map_err(|failed| Failed { on: on(), ..failed })? as i32;
     let written = sys!(write, fd, text.as_ptr(), text.len(); "");
     sys!(close, fd; "")?;
-    written
-        .map(drop)
-        .map_err(|failed| Failed { on: on(), ..failed })
+    written.map(drop).map_err(|failed| Failed { on: on(), ..failed })
 }

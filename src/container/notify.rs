@@ -16,8 +16,10 @@ const SOCKET: &str = "notify.sock";
 
 /// Makes the directory that the container sees. The socket comes with the start: the process that reads it
 /// must still be there.
-pub(super) fn prepare(entry: &Entry) -> Result<()> {
-    mkdirat(entry.directory(), NOTIFY, Mode::from_raw_mode(0o755)).call(|| "mkdir".to_owned()).context(|| "prepare for notifications".to_owned())
+pub fn prepare(entry: &Entry) -> Result<()> {
+    mkdirat(entry.directory(), NOTIFY, Mode::from_raw_mode(0o755))
+        .call(|| "mkdir".to_owned())
+        .context(|| "prepare for notifications".to_owned())
 }
 
 /// A container's messages on their way to the caller's socket.
@@ -32,7 +34,7 @@ impl Notify {
     pub fn listen(entry: &Entry) -> Result<Option<Self>> {
         let directory = entry.path.join(NOTIFY);
         let Some(to) = std::env::var_os("NOTIFY_SOCKET").filter(|to| !to.is_empty()) else { return Ok(None) };
-        if !directory.exists() {
+        if rustix::fs::lstat(&directory).is_err() {
             return Ok(None);
         }
         let listen = || {
