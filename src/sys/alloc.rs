@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn blocks_are_apart_and_the_last_can_grow_and_go() {
-        let bump = Box::new(Bump::new());
+        static BUMP: Bump = Bump::new();
+        let bump = &BUMP;
         let layout = Layout::from_size_align(24, 8).expect("layout");
         // SAFETY: every block is freed with the layout that it was made with, and only used in between.
         unsafe {
