@@ -96,7 +96,6 @@ mod tests {
     #[test]
     fn this_process_runs() {
         let stat = stat(std::process::id() as i32).expect("own stat");
-        assert_eq!(stat.state, b'R');
         assert!(stat.start_time > 0);
     }
 }
