@@ -20,12 +20,15 @@ pub fn kill(store: &Store, id: &str, signal: i32, all: bool) -> Result<()> {
             return Err(Error::new("container not running"));
         }
         let init = record.init.ok_or_else(|| Error::new("container not running"))?;
-        // without a pid namespace of its own the end of the init ends nobody else
-        if signal == libc::SIGKILL && !record.own_pid_namespace {
-            return cgroup::signal_all(&record.placement, signal);
-        }
         init.signal(signal)?;
-        if signal == libc::SIGKILL { cgroup::thaw(&record.placement) } else { Ok(()) }
+        if signal != libc::SIGKILL {
+            return Ok(());
+        }
+        // without a pid namespace of its own the end of the init ends nobody else
+        if !record.own_pid_namespace {
+            cgroup::signal_all(&record.placement, signal)?;
+        }
+        cgroup::thaw(&record.placement)
     };
     send().context(|| format!("kill {id}"))
 }

@@ -100,6 +100,7 @@ impl<'a> Init<'a> {
         match step {
             Step::Barrier { event } => self.barrier(*event),
             Step::Setsid => rustix::process::setsid().call(|| "setsid".to_owned()).map(drop),
+            Step::NotDumpable => security::not_dumpable(),
             Step::JoinCgroup { directories } => cgroup::join(directories),
             Step::JoinNamespace { kind, namespace } => namespaces::join(*kind, self.asset(*namespace)?),
             Step::Unshare { namespaces } => namespaces::unshare(namespaces),

@@ -22,6 +22,11 @@ pub(super) fn keyring(name: &str) -> Result<()> {
     Ok(())
 }
 
+pub(super) fn not_dumpable() -> Result<()> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).call(|| "prctl PR_SET_DUMPABLE".to_owned())
+}
+
 pub(super) fn personality(domain: u32) -> Result<()> {
     nix::sys::personality::set(Persona::from_bits_retain(domain as i32)).call(|| "personality".to_owned()).map(drop)
 }

@@ -27,7 +27,7 @@ pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
         cgroupfs::place(config.cgroups_path.as_deref(), &request.id, host)
     };
     let spawn = namespaces(&mut draft, config, &placement);
-    let own_root = root(&mut draft, config, host, request, &placement);
+    let own_root = root(&mut draft, config, host, request, &placement)?;
     if own_root {
         draft_hooks(&mut draft, config);
         enter_root(&mut draft, config, request);
@@ -79,6 +79,10 @@ fn namespaces(draft: &mut Draft, config: &Config, placement: &Placement) -> Spaw
         }
     }
     draft.step(Step::Setsid);
+    if !wanted.pid.is_new() {
+        // others than the host's can see this process while it still holds what is the host's (CVE-2016-9962)
+        draft.step(Step::NotDumpable);
+    }
     if let Placement::V1 { directories } = placement {
         // before the cgroup namespace is made: what it shows as root is where we are then
         draft.step_at("/linux/cgroupsPath", Step::JoinCgroup { directories: directories.clone() });
@@ -132,7 +136,7 @@ fn join(draft: &mut Draft, kind: NamespaceKind, namespace: &Namespace) {
 
 /// The root file system with all its mounts. False when the container shares the host's mount namespace:
 /// nothing is ever mounted there.
-fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, placement: &Placement) -> bool {
+fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, placement: &Placement) -> Result<bool> {
     let mount_namespace = &config.namespaces.mount;
     if mount_namespace.is_host() {
         if !config.mounts.is_empty() {
@@ -140,7 +144,7 @@ fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, plac
                 .warnings
                 .push("mounts and devices are left out: the container has no mount namespace of its own".to_owned());
         }
-        return false;
+        return Ok(false);
     }
     if mount_namespace.is_new() {
         draft.step(Step::DetachPropagation);
@@ -154,7 +158,7 @@ fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, plac
     };
     let root = draft.asset(tree, Some("/root/path".to_owned()));
     draft.step_at("/root/path", Step::AttachRoot { root, path: request.rootfs.clone() });
-    mounts::plan(draft, config, host, placement);
+    mounts::plan(draft, config, host, placement)?;
     if let Some(directory) = &request.notify {
         let attributes = vec![Attributes { propagation: Some(PropagationKind::Private), ..Attributes::default() }];
         let tree =
@@ -169,7 +173,7 @@ fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, plac
     }
     devices::plan(draft, config);
     draft.step_at("/process/cwd", Step::MakeDirectory { path: config.process.cwd.clone() });
-    true
+    Ok(true)
 }
 
 /// A barrier only if a hook of the host's side waits for it.

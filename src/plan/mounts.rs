@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::config::{Config, Mount, MountOptions, MountSource, Propagation};
+use crate::error::{Error, Result};
 use crate::host::{CGROUP_ROOT, Cgroups, Host};
 
 use super::Draft;
@@ -15,8 +16,11 @@ const MOUNT_ATTR_RDONLY: u64 = 1;
 /// read-only.
 const PSEUDO: [&str; 7] = ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"];
 
-pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host, placement: &Placement) {
+/// # Errors
+/// A mount that wants what is not built yet.
+pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host, placement: &Placement) -> Result<()> {
     for mount in &config.mounts {
+        refuse_unbuilt(mount)?;
         let what = match &mount.source {
             MountSource::Bind { path, recursive } => bind(draft, config, mount, path, *recursive),
             MountSource::Fs { fstype, source } => MountWhat::Fs(fs(&mount.options, fstype, source)),
@@ -35,6 +39,24 @@ pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host, placement: &
         let step =
             Step::Mount(step::Mount { destination: mount.destination.clone(), what, attributes, real_directory });
         draft.step_at(mount.pointer.clone(), step);
+    }
+    Ok(())
+}
+
+/// Better no container than one whose mounts show other owners or follow other links than asked.
+fn refuse_unbuilt(mount: &Mount) -> Result<()> {
+    let options = &mount.options;
+    let unbuilt = [
+        (options.idmap.is_some(), "idmapped mounts are"),
+        (options.copy_symlink, "the mount option copy-symlink is"),
+        (options.src_nofollow, "the mount option src-nofollow is"),
+        (options.dest_nofollow, "the mount option dest-nofollow is"),
+    ];
+    match unbuilt.iter().find(|(asked, _)| *asked) {
+        Some((_, what)) => {
+            Err(Error::new(format!("{what} not supported yet")).at(format!("{}/options", mount.pointer)))
+        }
+        None => Ok(()),
     }
 }
 

@@ -151,6 +151,8 @@ pub enum Step {
     },
     /// A session of its own: no controlling terminal, no job control of the caller's.
     Setsid,
+    /// Neither ptrace(2) nor /proc/PID lets anybody without the host's privileges in, until the execve.
+    NotDumpable,
     /// Write `0` into `tasks` of each of these cgroup v1 directories.
     JoinCgroup {
         directories: Vec<PathBuf>,
@@ -414,6 +416,7 @@ impl Step {
         match self {
             Self::Barrier { .. } => "barrier",
             Self::Setsid => "setsid",
+            Self::NotDumpable => "not-dumpable",
             Self::JoinCgroup { .. } => "join-cgroup",
             Self::JoinNamespace { .. } => "join-namespace",
             Self::Unshare { .. } => "unshare",
