@@ -81,10 +81,11 @@ pub fn remove_tagged(top: &Path, tag: &str) {
 }
 
 /// The paths of a /proc/PID/cgroup that a runtime must have chosen: a v2 beside
-/// v1 hierarchies may be left alone, v2 by itself may not.
+/// v1 hierarchies may be left alone, v2 by itself may not. It is by itself where it is what is mounted, even if
+/// the kernel has v1 hierarchies that nobody sees.
 pub fn paths(text: &str) -> Vec<&str> {
-    let v1: Vec<&str> = text.lines().filter(|l| !l.starts_with("0:")).filter_map(last_field).collect();
-    if v1.is_empty() { text.lines().filter_map(last_field).collect() } else { v1 }
+    let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    text.lines().filter(|line| line.starts_with("0:") == v2).filter_map(last_field).collect()
 }
 
 fn last_field(line: &str) -> Option<&str> {
