@@ -1,8 +1,8 @@
 //! Runs the hooks of config.json: one program after the other, the container's state on its stdin.
 //!
 //! Used by the runtime itself and by the container's init, which is a forked process with a single thread:
-//! so there are no threads here, only one poll loop, and nothing of ours is named but the error. SIGPIPE is
-//! expected to be ignored, as Rust's start-up leaves it, and SIGCHLD not to be.
+//! so there are no threads here, only one poll loop, and nothing of ours is named but the error and
+//! `sys`. SIGPIPE is ignored while a hook runs; SIGCHLD is expected not to be.
 //!
 //! Programs are started with posix_spawn(3): std's Command hands the caller's signal mask down to the
 //! program, and cannot be told not to without `unsafe`.
@@ -22,6 +22,7 @@ use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Call, Error, Result};
+use crate::sys::signal::BrokenPipesIgnored;
 
 /// How much of the end of a hook's output is kept for the error.
 const TAIL: usize = 4096;
@@ -74,6 +75,7 @@ fn named(error: Error, kind: &str, index: usize, hook: &Hook) -> Error {
 }
 
 fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
+    let _ignored = BrokenPipesIgnored::begin();
     let mut running = Running::spawn(hook, state)?;
     // a timeout beyond the clock's range is none
     let deadline = hook.timeout.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));

@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::launch::seal;
 use crate::log;
 use crate::state::store::Store;
+use crate::sys::signal;
 
 const COMMANDS: &str = "Commands:
   create    create a container: its process waits for start
@@ -150,6 +151,7 @@ fn execute(arguments: &[OsString]) -> Result<i32> {
     if arguments.iter().any(|argument| argument == "create" || argument == "run") {
         seal::seal(arguments)?;
     }
+    signal::wait_for_children();
     let global = match Global::try_parse_from(arguments) {
         Ok(global) => global,
         Err(error) => return usage(error),

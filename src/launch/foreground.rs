@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -14,6 +14,7 @@ use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize,
 use crate::error::{Call, Context, Result};
 use crate::sys::clone::Child;
 use crate::sys::pidfd;
+use crate::sys::signal::BrokenPipesIgnored;
 
 use crate::container::notify::Notify;
 
@@ -24,9 +25,7 @@ pub struct Signals(SignalFd);
 
 impl Signals {
     pub fn block() -> Result<Self> {
-        let mut all = SigSet::all();
-        // a write to a closed pipe is an error, not a signal for the container
-        all.remove(Signal::SIGPIPE);
+        let all = SigSet::all();
         all.thread_block().call(|| "sigprocmask".to_owned())?;
         SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map(Self)
@@ -36,6 +35,8 @@ impl Signals {
 
 /// Waits for the container's end: its exit status, or 128 + the signal that ended it.
 pub fn supervise(child: &Child, signals: &Signals, console: Option<OwnedFd>, notify: Option<&Notify>) -> Result<i32> {
+    // a reader of our output that goes away is no reason to leave the container alone
+    let _ignored = BrokenPipesIgnored::begin();
     let mut terminal = console.map(Terminal::new).transpose()?;
     loop {
         if let Some(status) = handle_signals(child, signals, terminal.as_ref())? {
@@ -78,8 +79,8 @@ fn handle_signals(child: &Child, signals: &Signals, terminal: Option<&Terminal>)
                     return Ok(Some(status));
                 }
             }
-            // the Go runtime of a caller sends it to itself
-            libc::SIGURG => {}
+            // our own broken pipe, and what the Go runtime of a caller sends to itself
+            libc::SIGPIPE | libc::SIGURG => {}
             libc::SIGWINCH if terminal.is_some() => {
                 if let Some(terminal) = terminal {
                     terminal.resize();

@@ -1,0 +1,55 @@
+//! Machines, by hand.
+
+use ferrun::host::{Cgroups, Hierarchy, Host, Lsm};
+
+/// CAP_CHOWN to CAP_CHECKPOINT_RESTORE.
+const ALL: u64 = (1 << 41) - 1;
+const CAP_KILL: u64 = 1 << 5;
+
+pub(crate) fn no_cgroups() -> Host {
+    Host { capabilities: ALL, ..Host::default() }
+}
+
+/// As Debian mounts them: one co-mount, one hierarchy with a name and no controller, and our own place
+/// somewhere else in that one.
+pub(crate) fn v1() -> Host {
+    let hierarchy = |name: &str, own: &str| Hierarchy {
+        controllers: name.split(',').map(str::to_owned).collect(),
+        mount: format!("/sys/fs/cgroup/{name}").into(),
+        own: own.into(),
+    };
+    let hierarchies = vec![
+        hierarchy("cpu,cpuacct", "/"),
+        hierarchy("memory", "/"),
+        hierarchy("pids", "/user.slice"),
+        hierarchy("systemd", "/user.slice/session.scope"),
+    ];
+    Host { cgroups: Cgroups::V1 { hierarchies }, ..no_cgroups() }
+}
+
+pub(crate) fn v2() -> Host {
+    Host { cgroups: Cgroups::V2 { own: "/user.slice/session.scope".into() }, ..no_cgroups() }
+}
+
+/// In the root cgroup, where a container of ours without cgroup namespace may be.
+pub(crate) fn v2_root() -> Host {
+    Host { cgroups: Cgroups::V2 { own: "/".into() }, ..no_cgroups() }
+}
+
+pub(crate) fn with_lsms() -> Host {
+    Host { lsm: Lsm { apparmor: true, selinux: true }, ..no_cgroups() }
+}
+
+/// As in a container: some capabilities only.
+pub(crate) fn without_capabilities() -> Host {
+    Host { capabilities: ALL & !CAP_KILL, ..v2() }
+}
+
+pub(crate) const ALL_HOSTS: [(&str, fn() -> Host); 6] = [
+    ("no-cgroups", no_cgroups),
+    ("v1", v1),
+    ("v2", v2),
+    ("v2-root", v2_root),
+    ("lsms", with_lsms),
+    ("without-capabilities", without_capabilities),
+];
