@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, ValueEnum};
 
 use crate::error::{Error, Result};
+use crate::host::cause;
 use crate::launch::seal;
 use crate::log;
 use crate::state::store::Store;
@@ -124,7 +125,7 @@ pub fn main(arguments: Vec<OsString>) -> i32 {
     match execute(&arguments) {
         Ok(status) => status,
         Err(error) => {
-            log::error(&error);
+            log::error(&cause::explain(error));
             1
         }
     }

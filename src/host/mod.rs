@@ -1,5 +1,7 @@
 //! What this machine is: facts, read once, as plain data. Tests build a [`Host`] by hand.
 
+pub mod cause;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

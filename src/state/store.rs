@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, open, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -24,6 +25,9 @@ pub const NOTIFY: &str = "notify";
 
 /// A record is a few hundred bytes and its annotations; more is not ours.
 const MAX_STATE: usize = 16 << 20;
+
+/// No command waits longer for another.
+const LOCK_DEADLINE: Duration = Duration::from_secs(30);
 
 /// ROOT: `--root`, `$XDG_RUNTIME_DIR/ferrun` or /run/ferrun.
 #[derive(Debug, Clone)]
@@ -146,9 +150,20 @@ impl Entry {
     /// Waits for the lock.
     ///
     /// # Errors
-    /// `does not exist`: whoever had it has removed the container.
+    /// `does not exist`: whoever had it has removed the container. It was not given up in time.
     pub fn lock(&self) -> Result<()> {
-        flock(&self.directory, FlockOperation::LockExclusive).call(|| format!("flock {}", self.path.display()))?;
+        let deadline = Instant::now() + LOCK_DEADLINE;
+        while !self.try_lock()? {
+            if Instant::now() > deadline {
+                let seconds = LOCK_DEADLINE.as_secs();
+                return Err(Error::new(format!(
+                    "another command has been at work on container {} for {seconds} s",
+                    self.id
+                ))
+                .hint("a hook that does not end?"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let ours = fstat(&self.directory).call(|| "fstat".to_owned())?;
         match rustix::fs::stat(&self.path) {
             Ok(now) if (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino) => Ok(()),
