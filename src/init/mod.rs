@@ -140,10 +140,7 @@ impl<'a> Init<'a> {
             Step::NoNewPrivileges => security::no_new_privileges(),
             Step::Seccomp(seccomp) => security::seccomp(&self.channel, seccomp),
             Step::Rlimits { rlimits } => identity::rlimits(rlimits),
-            Step::Chdir { path } => {
-                self.chdir_again = environ::chdir_as_root(path)?;
-                Ok(())
-            }
+            Step::Chdir { path } => environ::chdir_as_root(path).map(|again| self.chdir_again = again),
             Step::User { uid, gid, groups, keep } => identity::user(*uid, *gid, groups, *keep),
             Step::BoundingSet { keep } => identity::bounding_set(*keep),
             Step::Capabilities(sets) => identity::capabilities(sets),
@@ -153,8 +150,7 @@ impl<'a> Init<'a> {
                 Ok(())
             }
             Step::FindProgram { name, path } => {
-                self.program = Some(environ::find_program(name, path.as_deref())?);
-                Ok(())
+                environ::find_program(name, path.as_deref()).map(|program| self.program = Some(program))
             }
             Step::CloseFds { preserve } => self.close_fds(*preserve),
             Step::AwaitStart { fifo } => self.await_start(*fifo),
