@@ -2,8 +2,8 @@
 # For the suites in hack/: a place from which nothing gets out. Sourced.
 #
 #   sandbox_open NAME              makes $sandbox_dir, and a cgroup NAME-PID in every hierarchy
-#   sandbox_run LIMIT CMD ARG...   runs CMD in namespaces of its own; exit status 124 after LIMIT seconds
-#   sandbox_leftovers              prints the cgroups that CMD left
+#   sandbox_run LIMIT CMD ARG...   runs CMD in namespaces of its own; exit status 137 after LIMIT seconds
+#   sandbox_clean_cgroups -mindepth 1    removes the cgroups that CMD left
 #   sandbox_close                  removes all of that and nothing else
 #
 # Inside, /run is empty, all mounts are private, and the roots of the cgroup
@@ -42,7 +42,8 @@ sandbox_rooted() {
     echo 0 > "$c/suite/cgroup.procs"
     for controller in $(cat "$c/cgroup.controllers"); do echo "+$controller" > "$c/cgroup.subtree_control"; done
   done <<< "$SANDBOX_CGROUPS"
-  exec timeout --kill-after=5 "$limit" unshare --mount --pid --net --ipc --fork --kill-child --mount-proc \
+  # unshare ignores SIGINT and SIGTERM; its end is the end of all that is inside.
+  exec timeout --foreground --signal=KILL "$limit" unshare --mount --pid --net --ipc --fork --kill-child --mount-proc \
     bash -c 'source "$0"; sandbox_inside "$@"' "${BASH_SOURCE[0]}" "$@"
 }
 
@@ -75,8 +76,6 @@ sandbox_run() (
   export SANDBOX_CGROUPS
   exec unshare --cgroup bash -c 'source "$0"; sandbox_rooted "$@"' "${BASH_SOURCE[0]}" "$@"
 )
-
-sandbox_leftovers() { find "${sandbox_cgroups[@]}" -mindepth 1 -type d ! -path '*/suite' 2>/dev/null || true; }
 
 # Processes die after `wait` says that their parent did: try for two seconds.
 sandbox_clean_cgroups() {
