@@ -54,8 +54,7 @@ fn sources() -> Vec<String> {
 
 /// What `create web` asks; the console is what `config` needs.
 fn request(config: &Config) -> Request {
-    let console =
-        if config.process.terminal { Console::Socket("/run/console.sock".into()) } else { Console::None };
+    let console = if config.process.terminal { Console::Socket("/run/console.sock".into()) } else { Console::None };
     Request {
         id: "web".to_owned(),
         bundle: "/srv/web".into(),
@@ -142,11 +141,8 @@ fn plans_are_as_blessed() {
 }
 
 fn shown(plan: &Plan, file: &str) -> String {
-    let text = if file.ends_with(".json") {
-        serde_json::to_string_pretty(plan).unwrap() + "\n"
-    } else {
-        plan.to_string()
-    };
+    let text =
+        if file.ends_with(".json") { serde_json::to_string_pretty(plan).unwrap() + "\n" } else { plan.to_string() };
     // how long a filter is depends on the architecture, and is the business of tests/seccomp.rs
     without_numbers_after(&without_numbers_after(&text, " program="), "\"program\": ")
 }

@@ -136,11 +136,9 @@ fn idmap(
 fn check_options(options: &MountOptions, source: &MountSource, at: &At, warnings: &mut Vec<String>) -> Result<()> {
     let bind = matches!(source, MountSource::Bind { .. });
     if bind {
+        // refused by the newest runc, ignored by older ones and by crun: old bundles have them
         if let Some(data) = options.data.first() {
-            return Err(at.key("options").index(data.index).error(format!(
-                "bind mounts cannot have any filesystem-specific options applied: {:?}",
-                super::at::shown(&data.key)
-            )));
+            warnings.push(format!("{}: {} has no effect on a bind mount", at.name(), super::at::shown(&data.key)));
         }
         if let Some(flag) = options.flags.first() {
             warnings.push(format!("{}: {flag} has no effect on a bind mount", at.name()));

@@ -111,13 +111,17 @@ pub(super) fn bounding_set(keep: u64) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn capabilities(sets: &Capabilities) -> Result<()> {
+pub(super) fn capset(sets: &Capabilities) -> Result<()> {
     let all = CapabilitySets {
         effective: CapabilitySet::from_bits_retain(sets.effective),
         permitted: CapabilitySet::from_bits_retain(sets.permitted),
         inheritable: CapabilitySet::from_bits_retain(sets.inheritable),
     };
-    set_capabilities(None, all).call(|| "capset".to_owned())?;
+    set_capabilities(None, all).call(|| "capset".to_owned())
+}
+
+pub(super) fn capabilities(sets: &Capabilities) -> Result<()> {
+    capset(sets)?;
     clear_ambient_capability_set().call(|| "prctl PR_CAP_AMBIENT_CLEAR_ALL".to_owned())?;
     for bit in (0..u64::BITS).filter(|bit| sets.ambient & (1 << bit) != 0) {
         let capability = CapabilitySet::from_bits_retain(1 << bit);

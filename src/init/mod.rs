@@ -74,6 +74,8 @@ impl<'a> Init<'a> {
 
     /// Runs the steps. The last is an execve.
     pub fn run(mut self, steps: &[Entry]) -> Infallible {
+        // what the program inherits; the container's filter might refuse the call later
+        signal::unblock_all();
         for entry in steps {
             if let Err(error) = self.step(&entry.step) {
                 let error = match &entry.pointer {
@@ -144,6 +146,7 @@ impl<'a> Init<'a> {
             Step::User { uid, gid, groups, keep } => identity::user(*uid, *gid, groups, *keep),
             Step::BoundingSet { keep } => identity::bounding_set(*keep),
             Step::Capabilities(sets) => identity::capabilities(sets),
+            Step::DropCapabilities(sets) => identity::capset(sets),
             Step::ProveCwd { path } => environ::prove_cwd(path, self.chdir_again),
             Step::Home { uid } => {
                 self.home = Some(environ::home(*uid));
@@ -248,7 +251,6 @@ impl<'a> Init<'a> {
         let home = self.home.take().map(|home| format!("HOME={home}"));
         let args = c_strings(&mut args.iter().cloned())?;
         let env = c_strings(&mut env.iter().cloned().chain(home))?;
-        signal::unblock_all();
         let errno = exec::execve(&program, &args, &env);
         let name = Path::new(OsStr::from_bytes(program.to_bytes())).display();
         Err(Error::os(format!("exec {name}"), errno)).context(|| "start the container process".to_owned())

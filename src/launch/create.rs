@@ -181,9 +181,11 @@ impl Unborn<'_> {
             match channel.receive()? {
                 Some((Message::Event(Event::Ready), _)) => return Ok(()),
                 Some((Message::Event(Event::Mounted), _)) => {
-                    let state = self.record.oci_state("creating", self.pid());
-                    hooks::run("prestart", &hooks.prestart, &state)?;
-                    hooks::run("createRuntime", &hooks.create_runtime, &state)?;
+                    let state = |status: &str| self.record.oci_state(status, self.pid());
+                    // prestart hooks come after step 2 of runtime.md's lifecycle, which is what `created` means;
+                    // the others are told what runc tells them
+                    hooks::run("prestart", &hooks.prestart, &state("created"))?;
+                    hooks::run("createRuntime", &hooks.create_runtime, &state("creating"))?;
                     channel.send(&Message::Go { pid: self.pid() })?;
                 }
                 Some((Message::Listener, Some(listener))) => self.send_listener(&listener)?,

@@ -1,6 +1,7 @@
 //! The plan of a create: which steps, in which order.
 
-use crate::config::{Config, Namespace, Namespaces};
+use crate::config::seccomp::Seccomp;
+use crate::config::{Capabilities, Config, Namespace, Namespaces};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::seccomp;
@@ -36,8 +37,8 @@ pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
         draft.step_at("/process/cwd", Step::MakeDirectory { path: config.process.cwd.clone() });
         draft_hooks(&mut draft, config);
     }
-    attributes(&mut draft, config, host, request)?;
-    last_steps(&mut draft, config, request)?;
+    let widened = attributes(&mut draft, config, host, request);
+    last_steps(&mut draft, config, request, widened)?;
     let (after_clone, at_ready) = tunes(config);
     Ok(Plan {
         placement,
@@ -224,7 +225,9 @@ fn enter_root(draft: &mut Draft, config: &Config, request: &Request) {
     }
 }
 
-fn attributes(draft: &mut Draft, config: &Config, host: &Host, request: &Request) -> Result<()> {
+/// What the process is before it is the program. The final capabilities are given back when those of the steps
+/// still have more.
+fn attributes(draft: &mut Draft, config: &Config, host: &Host, request: &Request) -> Option<Capabilities> {
     let process = &config.process;
     if !request.no_new_keyring {
         draft.step(Step::Keyring { name: format!("_ses.{}", request.id) });
@@ -240,15 +243,12 @@ fn attributes(draft: &mut Draft, config: &Config, host: &Host, request: &Request
     if process.no_new_privileges {
         draft.step_at("/process/noNewPrivileges", Step::NoNewPrivileges);
     }
-    // without no_new_privs the filter needs CAP_SYS_ADMIN; with a listener the parent must still be there
-    if !process.no_new_privileges || has_listener(config) {
-        seccomp(draft, config)?;
-    }
-    identity::plan(draft, config, host);
+    let privileged = filter(config).is_some() && !process.no_new_privileges;
+    let widened = identity::plan(draft, config, host, privileged);
     if !process.env.iter().any(|variable| variable.starts_with("HOME=")) {
         draft.step_at("/process/user/uid", Step::Home { uid: process.user.uid });
     }
-    Ok(())
+    widened
 }
 
 /// Labels of security modules that this host does not have are left out with a warning, as crun does.
@@ -279,12 +279,14 @@ fn labels(draft: &mut Draft, config: &Config, host: &Host) {
     }
 }
 
-fn has_listener(config: &Config) -> bool {
-    config.seccomp.as_ref().is_some_and(|seccomp| seccomp.listener.is_some())
+fn filter(config: &Config) -> Option<&Seccomp> {
+    config.seccomp.as_ref().filter(|profile| profile.restricts())
 }
 
-fn seccomp(draft: &mut Draft, config: &Config) -> Result<()> {
-    if let Some(profile) = config.seccomp.as_ref().filter(|profile| profile.restricts()) {
+/// As late as can be, so that as few calls of our own as possible pass the container's filter: it may refuse
+/// them. Without no_new_privs loading needs CAP_SYS_ADMIN, which only the capset after it takes away.
+fn seccomp(draft: &mut Draft, config: &Config, widened: Option<Capabilities>) -> Result<()> {
+    if let Some(profile) = filter(config) {
         let program = seccomp::compile(profile)?;
         if !program.unknown.is_empty() {
             draft.notes.push(format!("seccomp: no such system call: {}", program.unknown.join(", ")));
@@ -292,10 +294,13 @@ fn seccomp(draft: &mut Draft, config: &Config) -> Result<()> {
         let step = super::step::Seccomp { program: program.instructions, flags: profile.flags };
         draft.step_at("/linux/seccomp", Step::Seccomp(step));
     }
+    if let Some(capabilities) = widened {
+        draft.step_at("/process/capabilities", Step::DropCapabilities(capabilities));
+    }
     Ok(())
 }
 
-fn last_steps(draft: &mut Draft, config: &Config, request: &Request) -> Result<()> {
+fn last_steps(draft: &mut Draft, config: &Config, request: &Request, widened: Option<Capabilities>) -> Result<()> {
     let process = &config.process;
     let name = process.args.first().cloned().unwrap_or_default();
     let path = process.env.iter().find_map(|variable| variable.strip_prefix("PATH=")).map(str::to_owned);
@@ -305,6 +310,11 @@ fn last_steps(draft: &mut Draft, config: &Config, request: &Request) -> Result<(
         draft.asset(Asset::StartFifo, None)
     });
     draft.step(Step::CloseFds { preserve: request.preserve_fds });
+    // the parent, which hands the listener over, is there until we are ready
+    let listens = filter(config).is_some_and(|profile| profile.listener.is_some());
+    if listens {
+        seccomp(draft, config, widened)?;
+    }
     draft.step(Step::Barrier { event: Event::Ready });
     if let Some(fifo) = fifo {
         draft.step(Step::AwaitStart { fifo });
@@ -313,8 +323,8 @@ fn last_steps(draft: &mut Draft, config: &Config, request: &Request) -> Result<(
     if !hooks.is_empty() {
         draft.step_at("/hooks/startContainer", Step::Hooks { kind: HookKind::StartContainer, hooks: hooks.clone() });
     }
-    if process.no_new_privileges && !has_listener(config) {
-        seccomp(draft, config)?;
+    if !listens {
+        seccomp(draft, config, widened)?;
     }
     let mut env = process.env.clone();
     env.extend(request.env.iter().cloned());

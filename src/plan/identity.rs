@@ -7,7 +7,10 @@ use crate::host::Host;
 use super::Draft;
 use super::step::Step;
 
-pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host) {
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+
+/// With `privileged` CAP_SYS_ADMIN stays until a filter is loaded: what the sets are to be then is given back.
+pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host, privileged: bool) -> Option<Capabilities> {
     let process = &config.process;
     if !process.rlimits.is_empty() {
         draft.step_at("/process/rlimits", Step::Rlimits { rlimits: process.rlimits.clone() });
@@ -15,6 +18,12 @@ pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host) {
     draft.step_at("/process/cwd", Step::Chdir { path: process.cwd.clone() });
     // as with runc and crun, none named are none given
     let capabilities = grantable(draft, process.capabilities.unwrap_or_default(), host);
+    let kept = if privileged { CAP_SYS_ADMIN & host.capabilities } else { 0 };
+    let until_filter = Capabilities {
+        permitted: capabilities.permitted | kept,
+        effective: capabilities.effective | kept,
+        ..capabilities
+    };
     draft.step_at("/process/capabilities/bounding", Step::BoundingSet { keep: capabilities.bounding });
     let user = &process.user;
     draft.step_at(
@@ -23,11 +32,12 @@ pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host) {
             uid: user.uid,
             gid: user.gid,
             groups: user.additional_gids.clone(),
-            keep: user.uid != 0 && capabilities.permitted != 0,
+            keep: user.uid != 0 && until_filter.permitted != 0,
         },
     );
-    draft.step_at("/process/capabilities", Step::Capabilities(capabilities));
+    draft.step_at("/process/capabilities", Step::Capabilities(until_filter));
     draft.step_at("/process/cwd", Step::ProveCwd { path: process.cwd.clone() });
+    (until_filter != capabilities).then_some(capabilities)
 }
 
 /// What this process can hand on of what is wanted; the rest is a warning, as the spec says.

@@ -256,6 +256,8 @@ pub enum Step {
         keep: u64,
     },
     Capabilities(Capabilities),
+    /// Nothing but the sets, for good.
+    DropCapabilities(Capabilities),
     /// The working directory is inside the container's root (CVE-2024-21626).
     ProveCwd {
         path: PathBuf,
@@ -451,6 +453,7 @@ impl Step {
             Self::User { .. } => "user",
             Self::BoundingSet { .. } => "bounding-set",
             Self::Capabilities(_) => "capabilities",
+            Self::DropCapabilities(_) => "drop-capabilities",
             Self::ProveCwd { .. } => "prove-cwd",
             Self::Home { .. } => "home",
             Self::FindProgram { .. } => "find-program",

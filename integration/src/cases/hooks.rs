@@ -153,7 +153,7 @@ fn through(cx: &Cx) -> Res<(Bundle, String, i32, Vec<Value>)> {
 fn state(cx: &Cx) -> Res {
     let (_, _, _, entries) = through(cx)?;
     let status: Vec<&str> = entries.iter().map(|e| e["state"]["status"].as_str().unwrap_or("?")).collect();
-    same!(status, ["creating", "creating", "creating", "created", "running", "stopped"], "status");
+    same!(status, ["created", "creating", "creating", "created", "running", "stopped"], "status");
     Ok(())
 }
 

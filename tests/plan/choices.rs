@@ -1,0 +1,199 @@
+//! Single choices of the plan, each with its reason: what a golden file shows and does not explain.
+
+use std::path::Path;
+
+use ferrun::host::Host;
+use ferrun::plan::cgroupfs::place;
+use ferrun::plan::create::create;
+use ferrun::plan::step::{Asset, Capabilities, PropagationKind, Step};
+use ferrun::plan::{Plan, Request};
+use serde_json::{Value, json};
+
+use crate::hosts::{ALL_HOSTS, no_cgroups, v1, v2, v2_root, without_capabilities};
+use crate::{below_systemd, parse, request, source};
+
+fn plan_of(source: &Value, host: &Host) -> Plan {
+    let config = parse(source);
+    create(&config, host, &request(&config)).unwrap()
+}
+
+/// `bare` with one property set; its parent must be there.
+fn bare_with(pointer: &str, value: Value) -> Value {
+    let mut source = source("bare");
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    source.pointer_mut(parent).unwrap()[key] = value;
+    source
+}
+
+fn placed(path: Option<&str>, host: &Host) -> Vec<String> {
+    let placement = place(path.map(Path::new), "web", host);
+    placement.directories().iter().map(|directory| directory.to_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn absolute_cgroup_paths_count_from_the_root_others_from_our_own() {
+    let v1 = v1();
+    assert_eq!(placed(Some("/a/b"), &v1)[2..], ["/sys/fs/cgroup/pids/a/b", "/sys/fs/cgroup/systemd/a/b"]);
+    assert_eq!(placed(Some("/a"), &v1)[0], "/sys/fs/cgroup/cpu,cpuacct/a");
+    assert_eq!(placed(Some("a/b"), &v1)[2], "/sys/fs/cgroup/pids/user.slice/a/b");
+    assert_eq!(placed(Some("a/b"), &v1)[0], "/sys/fs/cgroup/cpu,cpuacct/a/b");
+    for none in [None, Some("")] {
+        assert_eq!(placed(none, &v1)[3], "/sys/fs/cgroup/systemd/user.slice/session.scope/web");
+    }
+}
+
+/// A v2 cgroup with processes cannot hand controllers to children: the container's is beside ours.
+#[test]
+fn on_v2_the_default_cgroup_is_a_sibling() {
+    assert_eq!(placed(None, &v2()), ["/sys/fs/cgroup/user.slice/web"]);
+    assert_eq!(placed(Some("a/b"), &v2()), ["/sys/fs/cgroup/user.slice/a/b"]);
+    assert_eq!(placed(Some("/a"), &v2()), ["/sys/fs/cgroup/a"]);
+    assert_eq!(placed(None, &v2_root()), ["/sys/fs/cgroup/web"]);
+    assert!(placed(Some("/a"), &no_cgroups()).is_empty());
+}
+
+#[test]
+fn what_cannot_be_granted_is_a_warning() {
+    let plan = plan_of(&source("minimal"), &without_capabilities());
+    let sets = plan.steps.iter().find_map(|entry| match &entry.step {
+        Step::Capabilities(sets) => Some(*sets),
+        _ => None,
+    });
+    let Capabilities { bounding, effective, permitted, .. } = sets.unwrap();
+    assert_eq!(permitted, (1 << 29) | (1 << 10), "CAP_AUDIT_WRITE and CAP_NET_BIND_SERVICE");
+    assert_eq!(effective, permitted);
+    // not in our own bounding set perhaps, but dropping it is no grant
+    assert_eq!(bounding, permitted | (1 << 5));
+    assert!(plan.warnings.iter().any(|warning| warning.ends_with("cannot be granted: CAP_KILL")), "{plan}");
+}
+
+/// setresuid(2) from 0 to another clears the permitted set, unless it is told not to.
+#[test]
+fn capabilities_are_kept_over_the_change_of_user_only_if_some_stay() {
+    let keeps = |source: &Value| {
+        let plan = plan_of(source, &no_cgroups());
+        plan.steps.iter().find_map(|entry| match entry.step {
+            Step::User { keep, .. } => Some(keep),
+            _ => None,
+        })
+    };
+    assert_eq!(keeps(&source("user")), Some(true));
+    assert_eq!(keeps(&source("minimal")), Some(false), "root keeps them anyway");
+    assert_eq!(keeps(&bare_with("/process/user/uid", json!(7))), Some(false));
+}
+
+#[test]
+fn a_profile_that_allows_everything_is_no_filter() {
+    let plan = plan_of(&bare_with("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"})), &no_cgroups());
+    assert!(!plan.to_string().contains("seccomp"), "{plan}");
+}
+
+#[test]
+fn unknown_system_calls_are_a_note_for_the_debug_log() {
+    let plan = plan_of(&source("seccomp"), &no_cgroups());
+    assert_eq!(plan.notes, ["seccomp: no such system call: no_such_call"]);
+    assert!(plan.warnings.is_empty());
+}
+
+#[test]
+fn home_is_looked_up_only_when_it_is_not_given() {
+    let has_home = |source: &Value| plan_of(source, &no_cgroups()).to_string().contains("init     home ");
+    assert!(has_home(&source("bare")));
+    assert!(!has_home(&source("user")));
+    assert!(has_home(&bare_with("/process/env", json!(["HOMEPAGE=x"]))));
+}
+
+#[test]
+fn the_callers_variables_come_after_the_containers() {
+    let config = parse(&bare_with("/process/env", json!(["A=1"])));
+    let plan = create(&config, &v1(), &below_systemd(&config)).unwrap();
+    let Some(Step::Exec { env, .. }) = plan.steps.last().map(|entry| entry.step.clone()) else {
+        panic!("the last step is no exec: {plan}");
+    };
+    let notify = "NOTIFY_SOCKET=/run/ferrun-notify/notify.sock";
+    assert_eq!(env, ["A=1", "LISTEN_FDS=2", "LISTEN_PID=1", notify]);
+}
+
+/// rprivate is what the caller must ask for; shared would let the container's mounts out.
+#[test]
+fn trees_of_the_host_are_slaves_unless_the_root_is_private() {
+    let propagation = |word: Option<&str>| {
+        let mut source = source("dev-bound");
+        if let Some(word) = word {
+            source["linux"]["rootfsPropagation"] = json!(word);
+        }
+        let plan = plan_of(&source, &no_cgroups());
+        let trees: Vec<_> = plan
+            .assets
+            .iter()
+            .filter_map(|entry| match &entry.asset {
+                Asset::Tree { attributes, .. } => attributes.first().and_then(|first| first.propagation),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(trees.len(), 2, "the root and /dev");
+        assert_eq!(trees[0], trees[1]);
+        trees[0]
+    };
+    use PropagationKind::{Private, Slave};
+    for (word, kind) in [
+        (None, Slave),
+        (Some("rslave"), Slave),
+        (Some("shared"), Slave),
+        (Some("rprivate"), Private),
+        (Some("unbindable"), Private),
+    ] {
+        assert_eq!(propagation(word), kind, "{word:?}");
+    }
+}
+
+/// Only the mount is read-only of what may be the kernel's one instance; of another also the superblock.
+#[test]
+fn read_only_file_systems() {
+    let flags = |fstype: &str| {
+        let mount = json!([{"destination": "/m", "type": fstype, "source": "s", "options": ["ro"]}]);
+        let mut source = source("bare");
+        source["mounts"] = mount;
+        let plan = plan_of(&source, &no_cgroups()).to_string();
+        (plan.contains("flags=[\"ro\"]"), plan.contains("\"set\":1"))
+    };
+    assert_eq!(flags("overlay"), (true, true));
+    for shared in ["tmpfs", "sysfs", "mqueue", "devpts"] {
+        assert_eq!(flags(shared), (false, true), "{shared}");
+    }
+}
+
+#[test]
+fn what_is_not_built_is_refused_with_its_place() {
+    for word in ["copy-symlink", "src-nofollow", "dest-nofollow", "idmap=uids=0-1-2;gids=0-1-2"] {
+        let mut source = source("bare");
+        source["mounts"] = json!([{"destination": "/m", "source": "/s", "options": ["bind", word]}]);
+        let config = parse(&source);
+        match create(&config, &v2(), &request(&config)) {
+            Ok(plan) => assert!(plan.to_string().contains(word), "{word} was dropped: {plan}"),
+            Err(error) => {
+                assert_eq!(error.parts().pointer.as_deref(), Some("/mounts/0/options"), "{error}");
+                assert!(error.to_string().contains("not supported yet"), "{error}");
+            }
+        }
+    }
+}
+
+/// CVE-2025-31133: /dev/null for masks is an asset of the parent's, never a name in the container.
+#[test]
+fn masks_come_from_the_host() {
+    for (_, host) in ALL_HOSTS {
+        let plan = plan_of(&source("root"), &host());
+        assert_eq!(plan.assets.iter().filter(|entry| entry.asset == Asset::Null).count(), 1);
+    }
+    let unmasked = plan_of(&source("bare"), &v2());
+    assert!(!unmasked.assets.iter().any(|entry| entry.asset == Asset::Null), "what nobody needs is not opened");
+}
+
+#[test]
+fn nothing_of_the_request_is_looked_up() {
+    // paths that do not exist: a plan is made of what it is given
+    let config = parse(&source("terminal"));
+    let request = Request { bundle: "/nonexistent".into(), rootfs: "/nonexistent/rootfs".into(), ..request(&config) };
+    assert!(create(&config, &v2(), &request).is_ok());
+}
