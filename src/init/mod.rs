@@ -14,6 +14,7 @@ mod namespaces;
 mod root;
 mod security;
 mod tmpcopyup;
+pub(crate) mod tree;
 mod tty;
 
 use std::convert::Infallible;
@@ -185,11 +186,20 @@ impl<'a> Init<'a> {
             .ok_or_else(|| Error::new(format!("asset {} is not open", id.0)))
     }
 
+    /// What the parent opened, or what is to be opened now.
     fn take(&mut self, id: AssetId) -> Result<OwnedFd> {
-        self.assets
-            .get_mut(id.0)
-            .and_then(Option::take)
-            .ok_or_else(|| Error::new(format!("asset {} is not open", id.0)))
+        if let Some(open) = self.assets.get_mut(id.0).and_then(Option::take) {
+            return Ok(open);
+        }
+        match self.entries.get(id.0) {
+            Some(AssetEntry { asset: asset @ Asset::Tree { late: true, .. }, pointer }) => {
+                tree::open(asset).map_err(|error| match pointer {
+                    Some(pointer) => error.at(pointer.clone()),
+                    None => error,
+                })
+            }
+            _ => Err(Error::new(format!("asset {} is not open", id.0))),
+        }
     }
 
     fn root_fd(&self) -> Result<&OwnedFd> {

@@ -3,27 +3,24 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs, makedev, mknodat, open, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, makedev, mknodat, open, openat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use crate::error::{Call, Context, Error, Result};
-use crate::plan::step::{Asset, AssetEntry, Attributes, PropagationKind};
+use crate::init::tree;
+use crate::plan::step::{Asset, AssetEntry};
 use crate::state::store::{Entry, FAULT, START_FIFO};
-use crate::sys::mount::{self, MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, SetAttr};
+use crate::sys::mount;
 
-const PROC_SUPER_MAGIC: u64 = 0x9fa0;
-
-/// Opens all, in order.
+/// Opens all that the init does not open itself, in order.
 pub(super) fn open_all(assets: &[AssetEntry], entry: &Entry) -> Result<Vec<Option<OwnedFd>>> {
-    assets.iter().map(|asset| open_one(asset, entry).map(Some)).collect()
+    let late = |asset: &AssetEntry| matches!(asset.asset, Asset::Tree { late: true, .. });
+    assets.iter().map(|asset| if late(asset) { Ok(None) } else { open_one(asset, entry).map(Some) }).collect()
 }
 
 fn open_one(asset: &AssetEntry, entry: &Entry) -> Result<OwnedFd> {
     let opened = match &asset.asset {
-        Asset::Tree { path, recursive, attributes, procfs } => {
-            let open = || tree(path, *recursive, attributes, *procfs);
-            open().map_err(|error| error.path(path)).context(|| format!("open {}", path.display()))
-        }
+        Asset::Tree { .. } => tree::open(&asset.asset),
         Asset::Null => null(),
         Asset::Namespace { path, kind } => {
             let opened = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).call(|| "open".to_owned());
@@ -44,25 +41,6 @@ fn open_one(asset: &AssetEntry, entry: &Entry) -> Result<OwnedFd> {
         Some(pointer) => opened.at(|| pointer.clone()),
         None => opened,
     }
-}
-
-fn tree(path: &Path, recursive: bool, attributes: &[Attributes], procfs: bool) -> Result<OwnedFd> {
-    let name = path.to_str().ok_or_else(|| Error::new("the path is not UTF-8"))?;
-    let tree = mount::clone_tree(CWD, name, recursive).call(|| "open_tree".to_owned())?;
-    if procfs && fstatfs(&tree).call(|| "fstatfs".to_owned())?.f_type as u64 != PROC_SUPER_MAGIC {
-        return Err(Error::new("only a procfs may be mounted on /proc"));
-    }
-    for change in attributes {
-        let propagation = change.propagation.map_or(0, |kind| match kind {
-            PropagationKind::Shared => MS_SHARED,
-            PropagationKind::Slave => MS_SLAVE,
-            PropagationKind::Private => MS_PRIVATE,
-            PropagationKind::Unbindable => MS_UNBINDABLE,
-        });
-        let change = SetAttr { set: change.set, clear: change.clear, propagation, recursive: change.recursive };
-        mount::set_attr(&tree, change).call(|| "mount_setattr".to_owned())?;
-    }
-    Ok(tree)
 }
 
 /// The host's own /dev/null, proved by number: the one of the root file system may be anything.

@@ -156,14 +156,17 @@ fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, plac
         recursive: true,
         attributes: vec![Attributes { propagation: Some(inherited.kind), recursive: true, ..Attributes::default() }],
         procfs: false,
+        late: false,
     };
     let root = draft.asset(tree, Some("/root/path".to_owned()));
     draft.step_at("/root/path", Step::AttachRoot { root, path: request.rootfs.clone() });
     mounts::plan(draft, config, host, placement)?;
     if let Some(directory) = &request.notify {
         let attributes = vec![Attributes { propagation: Some(PropagationKind::Private), ..Attributes::default() }];
-        let tree =
-            draft.asset(Asset::Tree { path: directory.clone(), recursive: false, attributes, procfs: false }, None);
+        let tree = draft.asset(
+            Asset::Tree { path: directory.clone(), recursive: false, attributes, procfs: false, late: false },
+            None,
+        );
         let what = MountWhat::Tree { tree };
         draft.step(Step::Mount(Mount {
             destination: NOTIFY_DIRECTORY.into(),

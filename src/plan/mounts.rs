@@ -91,22 +91,26 @@ fn attributes(options: &MountOptions, recursive: bool, default: Option<Propagati
     calls
 }
 
-fn tree(
-    draft: &mut Draft,
-    path: &Path,
+/// A detached copy of a mount of the host. In a mount namespace that is joined the host's paths mean nothing.
+fn tree(draft: &mut Draft, config: &Config, tree: Tree<'_>) -> AssetId {
+    let Tree { path, recursive, attributes, pointer, procfs } = tree;
+    let late = config.namespaces.mount.is_new();
+    draft.asset(Asset::Tree { path: path.to_owned(), recursive, attributes, procfs, late }, Some(pointer))
+}
+
+struct Tree<'a> {
+    path: &'a Path,
     recursive: bool,
     attributes: Vec<Attributes>,
-    pointer: &str,
+    pointer: String,
     procfs: bool,
-) -> AssetId {
-    let asset = Asset::Tree { path: path.to_owned(), recursive, attributes, procfs };
-    draft.asset(asset, Some(pointer.to_owned()))
 }
 
 fn bind(draft: &mut Draft, config: &Config, mount: &Mount, path: &Path, recursive: bool) -> MountWhat {
     let attributes = attributes(&mount.options, recursive, Some(inherited(config)));
     let procfs = mount.destination == Path::new("/proc");
-    MountWhat::Tree { tree: tree(draft, path, recursive, attributes, &format!("{}/source", mount.pointer), procfs) }
+    let pointer = format!("{}/source", mount.pointer);
+    MountWhat::Tree { tree: tree(draft, config, Tree { path, recursive, attributes, pointer, procfs }) }
 }
 
 /// What a tree of the host becomes when nobody says: it receives the host's later mounts, as with runc,
@@ -134,6 +138,10 @@ fn fs(options: &MountOptions, fstype: &str, source: &str) -> FsMount {
     }
 }
 
+fn whole<'a>(path: &'a Path, attributes: Vec<Attributes>, mount: &Mount) -> Tree<'a> {
+    Tree { path, recursive: false, attributes, pointer: mount.pointer.clone(), procfs: false }
+}
+
 /// Binds of what is there, never fresh cgroup mounts: those wait for RCU grace periods.
 fn cgroup(draft: &mut Draft, config: &Config, mount: &Mount, host: &Host, placement: &Placement) -> Option<MountWhat> {
     match (&host.cgroups, placement) {
@@ -142,7 +150,7 @@ fn cgroup(draft: &mut Draft, config: &Config, mount: &Mount, host: &Host, placem
             let mut links = Vec::new();
             for (hierarchy, directory) in hierarchies.iter().zip(directories) {
                 let name = hierarchy.name();
-                let tree = tree(draft, directory, false, Vec::new(), &mount.pointer, false);
+                let tree = tree(draft, config, whole(directory, Vec::new(), mount));
                 if hierarchy.controllers.len() > 1 {
                     links.extend(hierarchy.controllers.iter().map(|controller| Link {
                         link: controller.clone(),
@@ -158,7 +166,7 @@ fn cgroup(draft: &mut Draft, config: &Config, mount: &Mount, host: &Host, placem
         (Cgroups::V2 { .. }, Placement::V2 { directory }) => {
             let path = if config.namespaces.cgroup.is_host() { Path::new(CGROUP_ROOT) } else { directory };
             let attributes = attributes(&mount.options, false, None);
-            Some(MountWhat::Tree { tree: tree(draft, path, false, attributes, &mount.pointer, false) })
+            Some(MountWhat::Tree { tree: tree(draft, config, whole(path, attributes, mount)) })
         }
         _ => {
             draft.warnings.push(format!("{}: no cgroups to show at {}", mount.pointer, mount.destination.display()));

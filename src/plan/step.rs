@@ -18,7 +18,7 @@ pub use crate::seccomp::Instruction;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct AssetId(pub usize);
 
-/// What the parent opens before the clone, in the host's view of the file system.
+/// What is opened in the host's view of the file system, by the parent before the clone.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "asset", rename_all = "kebab-case")]
 pub enum Asset {
@@ -31,6 +31,10 @@ pub enum Asset {
         /// It must be a procfs: only that may be bound on /proc.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         procfs: bool,
+        /// Opened by the init when a step wants it, in its copy of the host's mounts: mountinfo lists mounts in
+        /// the order in which they were made, and tools expect parents before children.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        late: bool,
     },
     /// A detached copy of the host's /dev/null, proved to be device 1:3 (CVE-2025-31133).
     Null,
