@@ -180,9 +180,11 @@ fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, plac
     Ok(true)
 }
 
-/// A barrier only if a hook of the host's side waits for it.
+/// A barrier only if a hook of the host's side waits for it, or one of the container's wants to know the pid that
+/// only the parent knows.
 fn draft_hooks(draft: &mut Draft, config: &Config) {
-    if !config.hooks.prestart.is_empty() || !config.hooks.create_runtime.is_empty() {
+    let hooks = &config.hooks;
+    if [&hooks.prestart, &hooks.create_runtime, &hooks.create_container].iter().any(|hooks| !hooks.is_empty()) {
         draft.step(Step::Barrier { event: Event::Mounted });
     }
     let hooks = &config.hooks.create_container;

@@ -105,7 +105,7 @@ fn labels(plan: &Plan) -> Vec<&'static str> {
 
 /// The order of every plan. What stands on one line may alternate. Seccomp has two places, and
 /// [`seccomp_is_loaded_as_late_as_it_may_be`] says when which.
-const ORDER: [&[&str]; 39] = [
+const ORDER: [&[&str]; 41] = [
     &["setsid"],
     &["not-dumpable"],
     &["join-cgroup"],
@@ -144,10 +144,12 @@ const ORDER: [&[&str]; 39] = [
     &["prove-cwd"],
     &["home", "find-program"],
     &["close-fds"],
+    &["seccomp"],
+    &["drop-capabilities"],
     &["barrier-ready"],
 ];
 
-const AFTER_READY: [&str; 4] = ["await-start", "start-container-hooks", "seccomp", "exec"];
+const AFTER_READY: [&str; 5] = ["await-start", "start-container-hooks", "seccomp", "drop-capabilities", "exec"];
 
 #[test]
 fn steps_are_in_the_one_order() {
@@ -161,7 +163,7 @@ fn steps_are_in_the_one_order() {
             "chroot" if made.config.namespaces.mount.is_host() => rank("attach-root"),
             other => Some(rank(other).unwrap_or_else(|| panic!("{}: ORDER lacks {other}", made.name))),
         };
-        let ranks: Vec<_> = before.iter().filter(|label| **label != "seccomp").map(|label| place(label)).collect();
+        let ranks: Vec<_> = before.iter().map(|label| place(label)).collect();
         assert!(ranks.is_sorted(), "{}: {labels:?}", made.name);
         let ranks: Vec<_> =
             after.iter().map(|label| AFTER_READY.iter().position(|known| known == label).unwrap()).collect();
@@ -180,8 +182,9 @@ fn what_frames_a_plan_is_there_once() {
         assert_eq!(places("exec"), [labels.len() - 1], "{}", made.name);
         let ready = places("barrier-ready");
         assert_eq!(ready.len(), 1, "{}", made.name);
-        // nothing may open an fd between
-        assert_eq!(places("close-fds"), [ready[0] - 1], "{}", made.name);
+        // nothing may open an fd between; the listener of a filter is closed by the step that made it
+        let last: Vec<_> = labels[places("close-fds")[0] + 1..ready[0]].to_vec();
+        assert!(last.iter().all(|label| ["seccomp", "drop-capabilities"].contains(label)), "{}: {last:?}", made.name);
         for once in ["user", "bounding-set", "capabilities", "chdir", "prove-cwd", "find-program", "umask"] {
             assert_eq!(places(once).len(), 1, "{}: {once}", made.name);
         }
@@ -242,8 +245,8 @@ fn namespaces_are_made_or_joined_once() {
     });
 }
 
-/// Without no_new_privs a filter needs CAP_SYS_ADMIN, and a listener needs a parent that is still there: then
-/// it is loaded before both are gone. Else right before the execve, so that it need not allow what we do.
+/// Right before the execve, so that the filter need not allow what we do; with a listener before the parent that
+/// hands it over is gone. Without no_new_privs loading needs CAP_SYS_ADMIN, which one capset then takes away.
 #[test]
 fn seccomp_is_loaded_as_late_as_it_may_be() {
     let mut places = [0, 0];
@@ -251,30 +254,41 @@ fn seccomp_is_loaded_as_late_as_it_may_be() {
         let labels = labels(&made.plan);
         let seccomp: Vec<usize> = (0..labels.len()).filter(|place| labels[*place] == "seccomp").collect();
         let Some(profile) = made.config.seccomp.as_ref().filter(|profile| profile.restricts()) else {
+            assert!(!labels.contains(&"drop-capabilities"), "{}", made.name);
             return assert!(seccomp.is_empty(), "{}", made.name);
         };
         assert_eq!(seccomp.len(), 1, "{}", made.name);
-        let place = |label: &str| labels.iter().position(|known| *known == label);
-        if made.config.process.no_new_privileges && profile.listener.is_none() {
-            assert_eq!(seccomp[0], labels.len() - 2, "{}", made.name);
-            places[0] += 1;
-        } else {
-            assert!(place("no-new-privileges").is_none_or(|nnp| nnp + 1 == seccomp[0]), "{}", made.name);
-            assert!(place("lsm-label").is_none_or(|label| label < seccomp[0]), "{}", made.name);
-            assert!(seccomp[0] < place("user").unwrap(), "{}", made.name);
-            assert!(place("rlimits").is_none_or(|rlimits| seccomp[0] < rlimits), "{}", made.name);
-            places[1] += 1;
-        }
+        let drops = usize::from(labels.contains(&"drop-capabilities"));
+        assert!(drops == 0 || !made.config.process.no_new_privileges, "{}", made.name);
+        let follows = if profile.listener.is_some() { "barrier-ready" } else { "exec" };
+        assert_eq!(labels[seccomp[0] + drops + 1], follows, "{}", made.name);
+        assert!(drops == 0 || labels[seccomp[0] + 1] == "drop-capabilities", "{}", made.name);
+        places[usize::from(profile.listener.is_some())] += 1;
     });
     assert!(places[0] > 0 && places[1] > 0, "{places:?}");
 }
 
-/// Barriers cost two context switches each: there is one for the hooks of the host's side, and the last.
+/// What the program has is what was asked, whatever the filter needed meanwhile.
+#[test]
+fn the_last_capabilities_are_those_asked_for() {
+    for_every_plan(|made| {
+        let last = made.plan.steps.iter().rev().find_map(|entry| match &entry.step {
+            Step::Capabilities(sets) | Step::DropCapabilities(sets) => Some(*sets),
+            _ => None,
+        });
+        let asked = made.config.process.capabilities.unwrap_or_default();
+        let last = last.expect("a capset");
+        assert_eq!((last.permitted | last.effective) & !asked.permitted, 0, "{}", made.name);
+    });
+}
+
+/// Barriers cost two context switches each: there is one for the hooks of create, and the last.
 #[test]
 fn barriers_are_there_for_somebody() {
     for_every_plan(|made| {
         let hooks = &made.config.hooks;
-        let waits = !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty();
+        let waits =
+            [&hooks.prestart, &hooks.create_runtime, &hooks.create_container].iter().any(|kind| !kind.is_empty());
         assert_eq!(labels(&made.plan).contains(&"barrier-mounted"), waits, "{}", made.name);
     });
 }
