@@ -189,7 +189,6 @@ fn what_is_not_known_is_refused_in_one_line() {
 }
 
 #[test]
-#[ignore = "BUG: the line loses the names of what is missing (cli/mod.rs, usage)"]
 fn a_missing_id_is_named() {
     for verb in ["start", "state", "kill", "delete"] {
         let line = refused(&Place::new().ferrun([verb]), "required arguments");

@@ -17,12 +17,11 @@ use std::path::{Path, PathBuf};
 use ferrun::cli::spec::{Facts, default_spec};
 use ferrun::config::Config;
 use ferrun::error::Error;
-use ferrun::host::Host;
 use ferrun::plan::create::create;
 use ferrun::plan::{Console, Plan, Request, Start};
 use serde_json::Value;
 
-use hosts::{no_cgroups, v1, v2, with_lsms, without_capabilities};
+use hosts::{MakeHost, no_cgroups, v1, v2, with_lsms, without_capabilities};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -91,7 +90,9 @@ const REQUESTS: [(&str, MakeRequest); 4] =
     [("create", request), ("run", run), ("no-pivot", no_pivot), ("below-systemd", below_systemd)];
 
 /// Name of the golden file, config, host, request. One ending in `.json` is compared as JSON.
-const CASES: [(&str, &str, fn() -> Host, MakeRequest); 33] = [
+type Case = (&'static str, &'static str, MakeHost, MakeRequest);
+
+const CASES: [Case; 33] = [
     ("bare.txt", "bare", no_cgroups, request),
     ("bare-run.txt", "bare", no_cgroups, run),
     ("bare-v1.txt", "bare", v1, request),

@@ -202,8 +202,9 @@ fn usage(error: clap::Error) -> Result<i32> {
         print(&text)?;
         return Ok(0);
     }
-    let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    Err(Error::new(line).hint("see --help"))
+    // the names of what is missing stand on lines of their own, up to an empty one
+    let words: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    Err(Error::new(words.join(" ").trim_start_matches("error: ")).hint("see --help"))
 }
 
 fn print(text: &str) -> Result<()> {

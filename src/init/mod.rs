@@ -127,7 +127,7 @@ impl<'a> Init<'a> {
                 Ok(())
             }
             Step::RootPropagation { propagation } => root::propagation(self.root_fd()?, *propagation),
-            Step::Console { socket, size, owner } => tty::console(self, *socket, *size, *owner),
+            Step::Console(console) => tty::console(self, console),
             Step::Sysctl { settings } => security::sysctl(self.proc()?, settings),
             Step::RootReadonly => root::readonly(self.root_fd()?),
             Step::ReadonlyPaths { paths } => mask::readonly(self.root()?, paths),

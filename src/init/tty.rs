@@ -11,32 +11,34 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::error::{Call, Context, Error, Result};
 use crate::launch::channel::{Message, send_fd};
 
-use crate::plan::step::AssetId;
+use crate::plan::step::Console;
 use crate::sys::mount;
 use crate::sys::root::file_type;
 
 use super::Init;
 
-pub(super) fn console(init: &Init<'_>, socket: Option<AssetId>, size: Option<(u16, u16)>, owner: u32) -> Result<()> {
-    set_up(init, socket, size, owner).context(|| "set up the terminal".to_owned())
+pub(super) fn console(init: &Init<'_>, console: &Console) -> Result<()> {
+    set_up(init, console).context(|| "set up the terminal".to_owned())
 }
 
 /// The slave comes from the master's own fd (TIOCGPTPEER), never from a path below the container's /dev/pts
 /// (CVE-2025-52565), and is mounted on /dev/console by fd.
-fn set_up(init: &Init<'_>, socket: Option<AssetId>, size: Option<(u16, u16)>, owner: u32) -> Result<()> {
+fn set_up(init: &Init<'_>, console: &Console) -> Result<()> {
     let master = master(init)?;
     unlockpt(&master).call(|| "ioctl TIOCSPTLCK".to_owned())?;
     let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
         .call(|| "ioctl TIOCGPTPEER".to_owned())?;
-    if let Some((rows, columns)) = size {
+    if let Some((rows, columns)) = console.size {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&master, size).call(|| "ioctl TIOCSWINSZ".to_owned())?;
     }
-    if owner != 0 {
-        fchown(&slave, Some(Uid::from_raw(owner)), None).call(|| "chown".to_owned())?;
+    if console.owner != 0 {
+        fchown(&slave, Some(Uid::from_raw(console.owner)), None).call(|| "chown".to_owned())?;
     }
-    bind_console(init, &slave).context(|| "bind the terminal on /dev/console".to_owned())?;
-    match socket {
+    if console.bind {
+        bind_console(init, &slave).context(|| "bind the terminal on /dev/console".to_owned())?;
+    }
+    match console.socket {
         Some(socket) => send_fd(init.asset(socket)?, b"/dev/ptmx", master.as_fd())?,
         None => init.channel.send_with(&Message::Console, Some(master.as_fd()))?,
     }

@@ -8,7 +8,8 @@ use crate::seccomp;
 
 use super::cgroupfs::{self, Placement};
 use super::step::{
-    Asset, Attributes, Event, HookKind, Mount, MountWhat, NamespaceKind, PropagationKind, Spawn, Step, Tune, TuneEntry,
+    self, Asset, Attributes, Event, HookKind, Mount, MountWhat, NamespaceKind, PropagationKind, Spawn, Step, Tune,
+    TuneEntry,
 };
 use super::{Console, Draft, Plan, Request, Start, devices, identity, mounts};
 
@@ -33,9 +34,11 @@ pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
         draft_hooks(&mut draft, config);
         enter_root(&mut draft, config, request);
     } else {
+        draft_hooks(&mut draft, config);
         draft.step_at("/root/path", Step::Chroot { path: request.rootfs.clone() });
         draft.step_at("/process/cwd", Step::MakeDirectory { path: config.process.cwd.clone() });
-        draft_hooks(&mut draft, config);
+        terminal(&mut draft, config, request);
+        sysctl(&mut draft, config);
     }
     let widened = attributes(&mut draft, config, host, request);
     last_steps(&mut draft, config, request, widened)?;
@@ -140,11 +143,7 @@ fn join(draft: &mut Draft, kind: NamespaceKind, namespace: &Namespace) {
 fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, placement: &Placement) -> Result<bool> {
     let mount_namespace = &config.namespaces.mount;
     if mount_namespace.is_host() {
-        if !config.mounts.is_empty() {
-            draft
-                .warnings
-                .push("mounts and devices are left out: the container has no mount namespace of its own".to_owned());
-        }
+        without_mount_namespace(draft, config);
         return Ok(false);
     }
     if mount_namespace.is_new() {
@@ -180,6 +179,18 @@ fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, plac
     Ok(true)
 }
 
+/// What would have to be mounted in the host's mount namespace is left out, and said.
+fn without_mount_namespace(draft: &mut Draft, config: &Config) {
+    let asked = [
+        (!config.mounts.is_empty() || !config.devices.is_empty(), "mounts and devices are"),
+        (config.root.readonly, "root.readonly is"),
+        (config.root.propagation.is_some(), "rootfsPropagation is"),
+    ];
+    for (_, what) in asked.iter().filter(|(asked, _)| *asked) {
+        draft.warnings.push(format!("{what} left out: the container has no mount namespace of its own"));
+    }
+}
+
 /// A barrier only if a hook of the host's side waits for it, or one of the container's wants to know the pid that
 /// only the parent knows.
 fn draft_hooks(draft: &mut Draft, config: &Config) {
@@ -202,18 +213,8 @@ fn enter_root(draft: &mut Draft, config: &Config, request: &Request) {
     } else {
         draft.step_at("/root/path", Step::PivotRoot);
     }
-    if config.process.terminal {
-        let path = match &request.console {
-            Console::Socket(path) => Some(path.clone()),
-            _ => None,
-        };
-        let socket = path.map(|path| draft.asset(Asset::ConsoleSocket { path }, None));
-        let step = Step::Console { socket, size: config.process.console_size, owner: config.process.user.uid };
-        draft.step_at("/process/terminal", step);
-    }
-    if !config.sysctl.is_empty() {
-        draft.step_at("/linux/sysctl", Step::Sysctl { settings: config.sysctl.clone() });
-    }
+    terminal(draft, config, request);
+    sysctl(draft, config);
     if !config.readonly_paths.is_empty() {
         draft.step_at("/linux/readonlyPaths", Step::ReadonlyPaths { paths: config.readonly_paths.clone() });
     }
@@ -227,6 +228,25 @@ fn enter_root(draft: &mut Draft, config: &Config, request: &Request) {
     // last: what is unbindable could not be made read-only by a bind
     if let Some(propagation) = config.root.propagation {
         draft.step_at("/linux/rootfsPropagation", Step::RootPropagation { propagation });
+    }
+}
+
+fn terminal(draft: &mut Draft, config: &Config, request: &Request) {
+    if !config.process.terminal {
+        return;
+    }
+    let socket = match &request.console {
+        Console::Socket(path) => Some(draft.asset(Asset::ConsoleSocket { path: path.clone() }, None)),
+        _ => None,
+    };
+    let (size, owner) = (config.process.console_size, config.process.user.uid);
+    let bind = !config.namespaces.mount.is_host();
+    draft.step_at("/process/terminal", Step::Console(step::Console { socket, size, owner, bind }));
+}
+
+fn sysctl(draft: &mut Draft, config: &Config) {
+    if !config.sysctl.is_empty() {
+        draft.step_at("/linux/sysctl", Step::Sysctl { settings: config.sysctl.clone() });
     }
 }
 
@@ -296,7 +316,7 @@ fn seccomp(draft: &mut Draft, config: &Config, widened: Option<Capabilities>) ->
         if !program.unknown.is_empty() {
             draft.notes.push(format!("seccomp: no such system call: {}", program.unknown.join(", ")));
         }
-        let step = super::step::Seccomp { program: program.instructions, flags: profile.flags };
+        let step = step::Seccomp { program: program.instructions, flags: profile.flags };
         draft.step_at("/linux/seccomp", Step::Seccomp(step));
     }
     if let Some(capabilities) = widened {

@@ -93,8 +93,14 @@ fn attributes(options: &MountOptions, recursive: bool, default: Option<Propagati
 
 /// A detached copy of a mount of the host. In a mount namespace that is joined the host's paths mean nothing.
 fn tree(draft: &mut Draft, config: &Config, tree: Tree<'_>) -> AssetId {
-    let Tree { path, recursive, attributes, pointer, procfs } = tree;
+    let Tree { path, recursive, mut attributes, pointer, procfs } = tree;
     let late = config.namespaces.mount.is_new();
+    // in a new namespace it is the copy of a mount that has been cut off already; elsewhere it would be the
+    // host's peer, and what the container mounts in it would appear there
+    if !late && attributes.iter().all(|change| change.propagation.is_none()) {
+        let kind = inherited(config).kind;
+        attributes.insert(0, Attributes { propagation: Some(kind), recursive, ..Attributes::default() });
+    }
     draft.asset(Asset::Tree { path: path.to_owned(), recursive, attributes, procfs, late }, Some(pointer))
 }
 

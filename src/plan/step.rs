@@ -209,11 +209,7 @@ pub enum Step {
     RootPropagation {
         propagation: Propagation,
     },
-    Console {
-        socket: Option<AssetId>,
-        size: Option<(u16, u16)>,
-        owner: u32,
-    },
+    Console(Console),
     Sysctl {
         settings: Vec<Sysctl>,
     },
@@ -345,6 +341,18 @@ pub struct FsMount {
     pub tmpcopyup: bool,
 }
 
+/// The container's terminal.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Console {
+    /// Where its master goes; None: over the channel.
+    pub socket: Option<AssetId>,
+    /// Rows and columns.
+    pub size: Option<(u16, u16)>,
+    pub owner: u32,
+    /// Mount it on /dev/console too.
+    pub bind: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CgroupBind {
     pub name: String,
@@ -440,7 +448,7 @@ impl Step {
             Self::MoveRoot => "move-root",
             Self::Chroot { .. } => "chroot",
             Self::RootPropagation { .. } => "root-propagation",
-            Self::Console { .. } => "console",
+            Self::Console(_) => "console",
             Self::Sysctl { .. } => "sysctl",
             Self::RootReadonly => "root-readonly",
             Self::ReadonlyPaths { .. } => "readonly-paths",

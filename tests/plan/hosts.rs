@@ -45,7 +45,9 @@ pub(crate) fn without_capabilities() -> Host {
     Host { capabilities: ALL & !CAP_KILL, ..v2() }
 }
 
-pub(crate) const ALL_HOSTS: [(&str, fn() -> Host); 6] = [
+pub(crate) type MakeHost = fn() -> Host;
+
+pub(crate) const ALL_HOSTS: [(&str, MakeHost); 6] = [
     ("no-cgroups", no_cgroups),
     ("v1", v1),
     ("v2", v2),

@@ -352,7 +352,7 @@ fn taken(step: &Step) -> Vec<AssetId> {
             hierarchies.iter().map(|hierarchy| hierarchy.tree).collect()
         }
         Step::Devices { devices, .. } => devices.iter().filter_map(|device| device.bind).collect(),
-        Step::Console { socket, .. } => socket.iter().copied().collect(),
+        Step::Console(console) => console.socket.iter().copied().collect(),
         Step::MaskedPaths { null, .. } => vec![*null],
         Step::AwaitStart { fifo } => vec![*fifo],
         _ => Vec::new(),
@@ -480,7 +480,6 @@ fn without_mount_namespace() -> Vec<(String, Value)> {
 }
 
 #[test]
-#[ignore = "BUG: terminal, sysctl, root.readonly, rootfsPropagation, devices are dropped (plan/create.rs, own_root)"]
 fn without_a_mount_namespace_nothing_is_dropped_in_silence() {
     let mut all = BTreeSet::new();
     for (name, source) in without_mount_namespace() {
@@ -496,7 +495,6 @@ fn without_a_mount_namespace_nothing_is_dropped_in_silence() {
 /// config.md, createContainer hooks: the path is one of the runtime's namespace, and they run before the root
 /// changes.
 #[test]
-#[ignore = "BUG: without a mount namespace the chroot is done first (plan/create.rs, create)"]
 fn create_container_hooks_run_before_the_root_changes() {
     for (_, mut source) in without_mount_namespace() {
         source["hooks"] = json!({"createContainer": [{"path": "/bin/hook"}]});
@@ -509,13 +507,12 @@ fn create_container_hooks_run_before_the_root_changes() {
 
 /// A copy of a shared mount is its peer: what the container mounts in it would appear on the host.
 #[test]
-#[ignore = "BUG: cgroup trees keep the host's propagation (plan/mounts.rs, cgroup)"]
 fn no_tree_stays_a_peer_of_the_hosts() {
     for_every_plan(|made| {
         for entry in &made.plan.assets {
-            if let Asset::Tree { attributes, recursive, .. } = &entry.asset {
+            if let Asset::Tree { attributes, recursive, late, .. } = &entry.asset {
                 let first = attributes.iter().find(|change| change.propagation.is_some());
-                let cut = first.is_some_and(|first| first.recursive || !recursive);
+                let cut = *late || first.is_some_and(|first| first.recursive || !recursive);
                 assert!(cut || asked_for_peers(made, entry.pointer.as_deref()), "{}: {entry:?}", made.name);
             }
         }
