@@ -57,7 +57,7 @@ struct Options {
     root: Option<PathBuf>,
     /// Write the log to this file instead of stderr
     #[arg(long, value_name = "FILE")]
-    log: Option<PathBuf>,
+    log: Option<OsString>,
     /// Format of the log: text or json
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: log::Format,
@@ -100,7 +100,7 @@ impl Options {
 
     fn log(&self) -> log::Options {
         let level = if self.debug { log::Level::Debug } else { self.log_level.unwrap_or_default() };
-        log::Options { destination: self.log.clone(), format: self.log_format, level }
+        log::Options { destination: self.log.clone().map(PathBuf::from), format: self.log_format, level }
     }
 
     /// True: the container gets no cgroup.
@@ -178,6 +178,7 @@ fn execute(arguments: &[OsString]) -> Result<i32> {
         "spec" => verb(rest, &options, spec_command),
         "features" => verb(rest, &options, features_command),
         "plan" => verb(rest, &options, plan::execute),
+        other if other.starts_with('-') => Err(Error::new(format!("unknown option {other:?}")).hint("see --help")),
         other => Err(Error::new(format!("unknown command {other:?}")).hint("ferrun --help lists the commands")),
     }
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, stat};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, accessat, fstat, open, stat};
 use rustix::io::Errno;
 use rustix::process::chdir;
 
@@ -45,10 +45,17 @@ const MAX_LINE: u64 = 8 << 10;
 
 /// The home directory of `uid` by the container's /etc/passwd, or `/`.
 pub(super) fn home(uid: u32) -> String {
-    File::open("/etc/passwd")
-        .ok()
+    open_passwd()
         .and_then(|file| find_home(BufReader::new(file.take(MAX_PASSWD)), uid))
         .unwrap_or_else(|| "/".to_owned())
+}
+
+/// Only a regular file: a FIFO of the image would make us wait for ever.
+fn open_passwd() -> Option<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = open("/etc/passwd", flags, Mode::empty()).ok()?;
+    let regular = FileType::from_raw_mode(fstat(&file).ok()?.st_mode) == FileType::RegularFile;
+    regular.then(|| file.into())
 }
 
 fn find_home(mut passwd: impl BufRead, uid: u32) -> Option<String> {

@@ -8,9 +8,9 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 use crate::error::{Call, Context, Error, Result};
 use crate::init::tree;
-use crate::plan::step::{Asset, AssetEntry};
+use crate::plan::step::{Asset, AssetEntry, NamespaceKind};
 use crate::state::store::{Entry, FAULT, START_FIFO};
-use crate::sys::mount;
+use crate::sys::mount::{self, MS_PRIVATE, SetAttr};
 
 /// Opens all that the init does not open itself, in order.
 pub(super) fn open_all(assets: &[AssetEntry], entry: &Entry) -> Result<Vec<Option<OwnedFd>>> {
@@ -22,12 +22,9 @@ fn open_one(asset: &AssetEntry, entry: &Entry) -> Result<OwnedFd> {
     let opened = match &asset.asset {
         Asset::Tree { .. } => tree::open(&asset.asset),
         Asset::Null => null(),
-        Asset::Namespace { path, kind } => {
-            let opened = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).call(|| "open".to_owned());
-            opened
-                .map_err(|error| error.path(path))
-                .context(|| format!("open the {kind:?} namespace {}", path.display()))
-        }
+        Asset::Namespace { path, kind } => namespace(path, *kind)
+            .map_err(|error| error.path(path))
+            .context(|| format!("open the {} namespace {}", format!("{kind:?}").to_lowercase(), path.display())),
         Asset::ConsoleSocket { path } => {
             connect_to(path).context(|| format!("connect to the console socket {}", path.display()))
         }
@@ -43,15 +40,30 @@ fn open_one(asset: &AssetEntry, entry: &Entry) -> Result<OwnedFd> {
     }
 }
 
+fn namespace(path: &Path, kind: NamespaceKind) -> Result<OwnedFd> {
+    let fd = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).call(|| "open".to_owned())?;
+    if kind == NamespaceKind::Mount {
+        let own = rustix::fs::stat("/proc/self/ns/mnt").call(|| "stat /proc/self/ns/mnt".to_owned())?;
+        let asked = fstat(&fd).call(|| "fstat".to_owned())?;
+        if (own.st_dev, own.st_ino) == (asked.st_dev, asked.st_ino) {
+            return Err(Error::new("it is the runtime's own, in which nothing is ever mounted")
+                .hint("to share it, leave the mount namespace out"));
+        }
+    }
+    Ok(fd)
+}
+
 /// The host's own /dev/null, proved by number: the one of the root file system may be anything.
 fn null() -> Result<OwnedFd> {
     let tree = mount::clone_tree(CWD, "/dev/null", false).call(|| "open_tree /dev/null".to_owned())?;
     let stat = fstat(&tree).call(|| "fstat /dev/null".to_owned())?;
-    if FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3) {
-        Ok(tree)
-    } else {
-        Err(Error::new("the host's /dev/null is not the null device"))
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != makedev(1, 3) {
+        return Err(Error::new("the host's /dev/null is not the null device"));
     }
+    // a peer of the host's: what the container mounts over a mask would be mounted over the host's /dev/null
+    let private = SetAttr { propagation: MS_PRIVATE, ..SetAttr::default() };
+    mount::set_attr(&tree, private).call(|| "mount_setattr /dev/null".to_owned())?;
+    Ok(tree)
 }
 
 /// Open for reading and writing, so that the init's read waits instead of seeing the end of the file while

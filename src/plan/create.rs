@@ -351,11 +351,14 @@ fn last_steps(draft: &mut Draft, config: &Config, request: &Request, widened: Op
     if !listens {
         seccomp(draft, config, widened)?;
     }
-    let mut env = process.env.clone();
-    env.extend(request.env.iter().cloned());
-    if request.notify.is_some() {
-        env.push(format!("NOTIFY_SOCKET={NOTIFY_DIRECTORY}/notify.sock"));
+    let mut added = request.env.clone();
+    if request.notify.is_some() && !config.namespaces.mount.is_host() {
+        added.push(format!("NOTIFY_SOCKET={NOTIFY_DIRECTORY}/notify.sock"));
     }
+    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    let replaced = |variable: &&String| added.iter().any(|new| name(new) == name(variable));
+    let mut env: Vec<String> = process.env.iter().filter(|variable| !replaced(variable)).cloned().collect();
+    env.extend(added.iter().cloned());
     draft.step_at("/process/args", Step::Exec { args: process.args.clone(), env });
     Ok(())
 }

@@ -94,7 +94,11 @@ fn attributes(options: &MountOptions, recursive: bool, default: Option<Propagati
 /// A detached copy of a mount of the host. In a mount namespace that is joined the host's paths mean nothing.
 fn tree(draft: &mut Draft, config: &Config, tree: Tree<'_>) -> AssetId {
     let Tree { path, recursive, mut attributes, pointer, procfs } = tree;
-    let late = config.namespaces.mount.is_new();
+    let shared = |propagation: &Propagation| propagation.kind == PropagationKind::Shared;
+    // a mount that is to be the host's peer must be its very copy, not one of what has been cut off
+    let peer = config.root.propagation.as_ref().is_some_and(shared)
+        && attributes.iter().any(|change| change.propagation == Some(PropagationKind::Shared));
+    let late = config.namespaces.mount.is_new() && !peer;
     // in a new namespace it is the copy of a mount that has been cut off already; elsewhere it would be the
     // host's peer, and what the container mounts in it would appear there
     if !late && attributes.iter().all(|change| change.propagation.is_none()) {

@@ -147,6 +147,24 @@ fn trees_of_the_host_are_slaves_unless_the_root_is_private() {
     }
 }
 
+/// Kubernetes' `Bidirectional`: the root and the mount are shared, and what the container mounts there appears on
+/// the host. A copy of a mount that is cut off already can no more be the host's peer.
+#[test]
+fn a_shared_bind_in_a_shared_root_is_the_hosts_peer() {
+    let late = |root: &str| {
+        let mut source = source("bare");
+        source["linux"]["rootfsPropagation"] = json!(root);
+        source["mounts"] = json!([{"destination": "/m", "source": "/s", "options": ["rbind", "rshared"]}]);
+        let plan = plan_of(&source, &no_cgroups());
+        plan.assets.iter().find_map(|entry| match &entry.asset {
+            Asset::Tree { path, late, .. } if path == Path::new("/s") => Some(*late),
+            _ => None,
+        })
+    };
+    assert_eq!(late("rslave"), Some(true), "as with runc, only a shared root lets anything out");
+    assert_eq!(late("rshared"), Some(false));
+}
+
 /// Only the mount is read-only of what may be the kernel's one instance; of another also the superblock.
 #[test]
 fn read_only_file_systems() {

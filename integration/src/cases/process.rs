@@ -14,6 +14,7 @@ pub fn cases() -> Vec<Case> {
         case("process::args_are_exact", args_exact),
         case("process::env_is_exact_and_home_is_added", env_exact),
         case("process::home_of_the_user", home_user),
+        case("process::home_with_a_fifo_as_passwd", home_fifo).only(&["ferrun"], "the peers wait for ever"),
         case("process::home_of_the_config_wins", home_given),
         case("process::empty_env", env_empty),
         case("process::cwd", cwd),
@@ -91,6 +92,17 @@ fn home_user(cx: &Cx) -> Res {
     b.set("/process/user", json!({"uid": 1000, "gid": 1000}));
     let v = cx.probe(&mut b)?;
     ensure!(v["env"].as_array().is_some_and(|e| e.contains(&json!("HOME=/home/user"))), "env {}", v["env"]);
+    Ok(())
+}
+
+/// A FIFO that nobody writes to: an honest open of it would wait for ever.
+fn home_fifo(cx: &Cx) -> Res {
+    let mut b = cx.bundle()?;
+    b.unset("/process/env");
+    let passwd = b.rootfs().join("etc/passwd");
+    fs::remove_file(&passwd)?;
+    nix::unistd::mkfifo(&passwd, nix::sys::stat::Mode::from_bits_truncate(0o644))?;
+    same!(cx.probe(&mut b)?["env"], json!(["HOME=/"]), "env");
     Ok(())
 }
 

@@ -28,6 +28,7 @@ pub fn cases() -> Vec<Case> {
         case("rootfs::masked_file_reads_empty", masked_file),
         case("rootfs::masked_directory_is_empty", masked_directory),
         case("rootfs::masked_path_that_is_absent_is_fine", masked_absent),
+        case("rootfs::nothing_stays_a_peer_of_a_shared_host", no_peers),
         case("rootfs::readonly_path", readonly_path),
         case("rootfs::readonly_path_that_is_absent_is_fine", readonly_absent),
         case("rootfs::readonly_proc_sys", readonly_proc_sys),
@@ -209,6 +210,30 @@ fn dev_without_mount(cx: &Cx) -> Res {
         b.unmount(d);
     }
     same!(cx.sh(&mut b, "stat -c %t:%T /dev/null")?, "1:3\n", "/dev/null");
+    Ok(())
+}
+
+/// systemd makes the host's root shared. A mount of the container that were the host's peer would let what is
+/// mounted over it appear outside: over /dev/null, for a mask.
+fn no_peers(cx: &Cx) -> Res {
+    let mut b = cx.bundle()?;
+    b.push("/linux/maskedPaths", json!("/proc/version"));
+    b.bind("/etc", "/bound", &["rbind"]);
+    b.sh("cut -d' ' -f5- /proc/self/mountinfo");
+    b.save()?;
+    let out = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "shared"])
+        .arg(&cx.options.runtime)
+        .arg("--root")
+        .arg(cx.root())
+        .args(["run", "--bundle"])
+        .arg(&b.dir)
+        .arg(cx.id())
+        .output()?;
+    let seen = String::from_utf8_lossy(&out.stdout);
+    ensure!(out.status.success() && seen.contains("/proc/version"), "{}", String::from_utf8_lossy(&out.stderr));
+    let peers: Vec<&str> = seen.lines().filter(|line| line.contains(" shared:")).collect();
+    ensure!(peers.is_empty(), "{peers:?}");
     Ok(())
 }
 
