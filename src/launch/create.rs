@@ -10,7 +10,7 @@ use crate::error::{Call, Context, Error, Result};
 use crate::hooks;
 use crate::init::Init;
 use crate::plan::cgroupfs::Placement;
-use crate::plan::step::Event;
+use crate::plan::step::{Event, NamespaceKind};
 use crate::plan::{Plan, Request, Start};
 use crate::state::process::Process;
 use crate::state::record::{Phase, Record, VERSION};
@@ -167,10 +167,10 @@ impl Unborn<'_> {
             Init::new(theirs, assets.take().unwrap_or_default(), &plan.assets, &state).run(&plan.steps)
         });
         close_all(assets.into_iter().flatten().flatten().collect());
+        self.child = child.call(|| "clone3".to_owned()).map(Some)?;
         if let Some(own) = restore {
-            clone::setns(own, crate::plan::step::NamespaceKind::Pid.flag()).call(|| "setns".to_owned())?;
+            clone::setns(own, NamespaceKind::Pid.flag()).call(|| "setns".to_owned())?;
         }
-        self.child = Some(child.call(|| "clone3".to_owned())?);
         ours.ok_or_else(|| Error::new("no channel"))
     }
 
@@ -282,7 +282,7 @@ fn enter_pid_namespace(assets: &[Option<OwnedFd>], id: usize) -> Result<OwnedFd>
     use rustix::fs::OFlags;
     let own = crate::sys::proc::open_self("ns/pid", OFlags::RDONLY).call(|| "open /proc/self/ns/pid".to_owned())?;
     let target = assets.get(id).and_then(Option::as_ref).ok_or_else(|| Error::new("the pid namespace is not open"))?;
-    clone::setns(target, crate::plan::step::NamespaceKind::Pid.flag())
+    clone::setns(target, NamespaceKind::Pid.flag())
         .call(|| "setns".to_owned())
         .context(|| "join the pid namespace".to_owned())
         .at(|| "/linux/namespaces".to_owned())?;
