@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use crate::error::{Call, Error, Result};
 use crate::host::CGROUP_ROOT;
 use crate::plan::cgroupfs::Placement;
+use crate::sys::signal;
 
 use super::{EMPTY_DEADLINE, children, read, write};
 
@@ -94,21 +95,17 @@ pub(super) fn pids(directory: &Path) -> Result<Vec<i32>> {
     Ok(pids)
 }
 
-pub(super) fn signal_all(directory: &Path, signal: i32) -> Result<()> {
+pub(super) fn signal_all(directory: &Path, number: i32) -> Result<()> {
     for pid in pids(directory)? {
         // 0 stands for a process that our pid namespace does not see
         if pid > 0 {
-            match nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), raw(signal)?) {
-                Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+            match signal::kill(pid, number) {
+                Ok(()) | Err(Errno::SRCH) => {}
                 Err(errno) => return Err(Error::os(format!("kill {pid}"), errno)),
             }
         }
     }
     Ok(())
-}
-
-fn raw(signal: i32) -> Result<nix::sys::signal::Signal> {
-    nix::sys::signal::Signal::try_from(signal).call(|| format!("signal {signal}"))
 }
 
 pub(super) fn thaw(directories: &[PathBuf]) -> Result<()> {

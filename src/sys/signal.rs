@@ -1,5 +1,15 @@
 //! The signal state of this process, and what a new program starts with.
 
+use rustix::io::Errno;
+
+use super::outcome;
+
+/// kill(2) with any signal number, real-time ones too.
+pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: two integers.
+    outcome(unsafe { libc::kill(pid, signal) }.into()).map(drop)
+}
+
 /// Resets the mask that execve(2) hands on: no signal is blocked.
 pub fn unblock_all() {
     // SAFETY: a zeroed sigset_t is an empty set on Linux; the call changes this thread's mask only.
