@@ -16,8 +16,8 @@
 //! - [`cli`]: the verbs: parse, call one function of the library, print.
 //! - [`sys`]: the only place with `unsafe`.
 //!
-//! Invariants: the process has one thread, always. Nothing is ever mounted in the host's mount namespace. No
-//! name inside a root file system is resolved but through [`sys::root`]. A failure leaves everything as if
+//! Invariants: the process has one thread, always. Nothing is ever mounted in the host's mount namespace. Until
+//! the root is entered, no name inside it is resolved but through [`sys::root`]. A failure leaves everything as if
 //! the operation had never been tried. `tests/layering.rs` checks which module may use which.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods))] // tests prepare what they need by path

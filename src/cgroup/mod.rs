@@ -16,25 +16,19 @@ use crate::sys;
 /// How long the kernel may take to get rid of killed processes.
 const EMPTY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Makes the container's cgroups, which must not exist or be empty.
+/// Makes the container's cgroups, which must not exist or be empty. What a failure leaves is for
+/// [`remove_unused`].
 ///
 /// # Errors
 /// One exists and has processes in it, or is frozen; the file system refuses.
 pub fn make(placement: &Placement) -> Result<()> {
-    for (made, directory) in placement.directories().iter().enumerate() {
-        let make = || match placement {
+    for directory in placement.directories() {
+        let made = match placement {
             Placement::V1 { .. } => v1::make(directory),
             _ => v2::make(directory),
         };
-        if let Err(error) =
-            make().map_err(|error| error.path(directory)).context(|| format!("make cgroup {}", directory.display()))
-        {
-            for made in &placement.directories()[..made] {
-                // what cannot be removed now is in the record for delete
-                let _ = rmdir(made);
-            }
-            return Err(error.at("/linux/cgroupsPath"));
-        }
+        made.map_err(|error| error.path(directory).at("/linux/cgroupsPath"))
+            .context(|| format!("make cgroup {}", directory.display()))?;
     }
     Ok(())
 }
@@ -60,11 +54,6 @@ pub fn thaw(placement: &Placement) -> Result<()> {
 pub fn signal_all(placement: &Placement, signal: i32) -> Result<()> {
     let Some(directory) = v1::for_processes(placement) else { return Ok(()) };
     v1::signal_all(directory, signal)
-}
-
-/// The processes in the container's cgroups, children's cgroups included, by pid.
-pub fn pids(placement: &Placement) -> Result<Vec<i32>> {
-    v1::for_processes(placement).map_or_else(|| Ok(Vec::new()), v1::pids)
 }
 
 /// Removes those of the container's cgroups that are empty: none of its processes was ever in them.

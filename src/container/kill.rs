@@ -13,7 +13,8 @@ pub fn kill(store: &Store, id: &str, signal: i32, all: bool) -> Result<()> {
     let entry = store.enter(id)?;
     let record = entry.load_created()?;
     let send = || {
-        if all {
+        // without a cgroup the init is all that is known
+        if all && !record.placement.directories().is_empty() {
             return cgroup::signal_all(&record.placement, signal);
         }
         if !matches!(entry.status(&record)?, Status::Created | Status::Running) {

@@ -10,10 +10,7 @@ use rustix::io::Errno;
 use crate::error::{Call, Context, Error, Result};
 use crate::plan::step::{Device, DeviceKind, Link};
 use crate::sys::fd::Loose;
-use crate::sys::mount;
 use crate::sys::root::{Root, Target, is_device};
-
-use super::Init;
 
 /// The directory that was last worked in: nearly all go into /dev.
 struct Directory<'a> {
@@ -47,17 +44,11 @@ impl Directory<'_> {
     }
 }
 
-pub(super) fn devices(init: &mut Init<'_>, devices: &[Device], links: &[Link]) -> Result<()> {
+pub(super) fn devices(root: Root<'_>, devices: &[Device], links: &[Link]) -> Result<()> {
     // the modes asked for are exact
     rustix::process::umask(Mode::empty());
+    let mut directory = Directory { root, open: None };
     for step in devices {
-        if let Some(id) = step.bind {
-            let tree = init.take(id)?;
-            located(bind(init.root()?, &tree, &step.path), step)?;
-        }
-    }
-    let mut directory = Directory { root: init.root()?, open: None };
-    for step in devices.iter().filter(|device| device.bind.is_none()) {
         located(node(&mut directory, step), step)?;
     }
     for step in links {
@@ -74,12 +65,6 @@ fn located(result: Result<()>, device: &Device) -> Result<()> {
         Some(pointer) => result.at(|| pointer.clone()),
         None => result,
     }
-}
-
-/// Where mknod is refused: the host's own node.
-fn bind(root: Root<'_>, tree: &OwnedFd, path: &Path) -> Result<()> {
-    let target = root.resolve_or_make(path, Target::File).call(|| "create".to_owned())?;
-    mount::attach(tree, target).call(|| "move_mount".to_owned())
 }
 
 fn node(directory: &mut Directory<'_>, device: &Device) -> Result<()> {

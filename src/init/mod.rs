@@ -112,13 +112,10 @@ impl<'a> Init<'a> {
             Step::Hostname { name } => namespaces::hostname(name),
             Step::Domainname { name } => namespaces::domainname(name),
             Step::DetachPropagation => root::detach_propagation(),
-            Step::AttachRoot { root, path } => {
-                self.root = Some(root::attach(self.take(*root)?, path)?);
-                Ok(())
-            }
+            Step::AttachRoot { root, path } => root::attach(self.take(*root)?, path).map(|fd| self.root = Some(fd)),
             Step::Mount(mount) => mount::mount(self, mount),
             Step::MakeDirectory { path } => root::make_directory(self.root()?, path),
-            Step::Devices { devices, links } => device::devices(self, devices, links),
+            Step::Devices { devices, links } => device::devices(self.root()?, devices, links),
             Step::Hooks { kind, hooks } => self.hooks(*kind, hooks),
             Step::PivotRoot => root::pivot(self.root_fd()?),
             Step::MoveRoot => root::move_over(self.root_fd()?),

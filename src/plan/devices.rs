@@ -44,7 +44,6 @@ pub(super) fn plan(draft: &mut Draft, config: &Config) {
             mode: 0o666,
             uid: 0,
             gid: 0,
-            bind: None,
             pointer: None,
         })
         .collect();
@@ -56,7 +55,6 @@ pub(super) fn plan(draft: &mut Draft, config: &Config) {
         mode: device.mode,
         uid: device.uid,
         gid: device.gid,
-        bind: None,
         pointer: Some(device.pointer.clone()),
     }));
     let mut links: Vec<Link> = LINKS

@@ -14,11 +14,11 @@ pub use crate::config::{
 pub use crate::hooks::Hook;
 pub use crate::seccomp::Instruction;
 
-/// Which of the plan's assets: an fd that the parent opened before the clone.
+/// Which of the plan's assets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct AssetId(pub usize);
 
-/// What is opened in the host's view of the file system, by the parent before the clone.
+/// What is opened in the host's view of the file system: by the parent before the clone, unless it is `late`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "asset", rename_all = "kebab-case")]
 pub enum Asset {
@@ -378,9 +378,6 @@ pub struct Device {
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
-    /// Bind the host's node instead of making one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bind: Option<AssetId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
 }

@@ -351,7 +351,6 @@ fn taken(step: &Step) -> Vec<AssetId> {
         Step::Mount(Mount { what: MountWhat::CgroupV1 { hierarchies, .. }, .. }) => {
             hierarchies.iter().map(|hierarchy| hierarchy.tree).collect()
         }
-        Step::Devices { devices, .. } => devices.iter().filter_map(|device| device.bind).collect(),
         Step::Console(console) => console.socket.iter().copied().collect(),
         Step::MaskedPaths { null, .. } => vec![*null],
         Step::AwaitStart { fifo } => vec![*fifo],
