@@ -18,7 +18,7 @@ use ferrun::cli::spec::{Facts, default_spec};
 use ferrun::config::Config;
 use ferrun::error::Error;
 use ferrun::plan::create::create;
-use ferrun::plan::{Console, Plan, Request, Start};
+use ferrun::plan::{Console, Manager, Plan, Request, Start};
 use serde_json::Value;
 
 use hosts::{MakeHost, no_cgroups, v1, v2, with_lsms, without_capabilities};
@@ -79,7 +79,7 @@ fn below_systemd(config: &Config) -> Request {
         preserve_fds: 3,
         env: vec!["LISTEN_FDS=2".to_owned(), "LISTEN_PID=1".to_owned()],
         notify: Some("/run/ferrun/web/notify".into()),
-        no_cgroup: true,
+        manager: Manager::Disabled,
         ..run(config)
     }
 }

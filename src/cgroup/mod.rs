@@ -1,5 +1,9 @@
 //! The container's cgroups: made, emptied, removed. One facade over both versions.
 
+pub mod devices;
+pub mod limits;
+mod settings;
+pub mod systemd;
 mod v1;
 mod v2;
 
@@ -10,8 +14,11 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, open, unlinkat};
 use rustix::io::Errno;
 
 use crate::error::{Call, Context, Error, Result};
-use crate::plan::cgroupfs::Placement;
+use crate::plan::cgroupfs::{Hierarchies, Placement, Unit};
 use crate::sys;
+
+use limits::Limits;
+use systemd::unit::Property;
 
 /// How long the kernel may take to get rid of killed processes.
 const EMPTY_DEADLINE: Duration = Duration::from_secs(10);
@@ -23,8 +30,8 @@ const EMPTY_DEADLINE: Duration = Duration::from_secs(10);
 /// One exists and has processes in it, or is frozen; the file system refuses.
 pub fn make(placement: &Placement) -> Result<()> {
     for directory in placement.directories() {
-        let made = match placement {
-            Placement::V1 { .. } => v1::make(directory),
+        let made = match &placement.hierarchies {
+            Hierarchies::V1 { .. } => v1::make(directory),
             _ => v2::make(directory),
         };
         made.map_err(|error| error.path(directory).at("/linux/cgroupsPath"))
@@ -33,26 +40,64 @@ pub fn make(placement: &Placement) -> Result<()> {
     Ok(())
 }
 
+/// Writes the limits of a new container's cgroups, device rules among them.
+///
+/// # Errors
+/// One that this host cannot apply: it names the JSON pointer, the controller and the hierarchy.
+pub fn apply(placement: &Placement, limits: &Limits) -> Result<()> {
+    settings::apply(placement, &limits.settings)?;
+    match &limits.devices {
+        Some(rules) => devices::apply(placement, rules),
+        None => Ok(()),
+    }
+}
+
+/// Changes the limits of a container that exists; `properties` are for systemd, where that made the cgroups.
+///
+/// # Errors
+/// As [`apply`]; a memory limit below what is used. The old limits stand then.
+pub fn update(placement: &Placement, limits: &Limits, properties: &[Property]) -> Result<()> {
+    let undo = settings::update(placement, &limits.settings, limits.check_memory)?;
+    let rest = || {
+        if let Some(rules) = &limits.devices {
+            devices::apply(placement, rules)?;
+        }
+        match &placement.unit {
+            Some(unit) if !properties.is_empty() => systemd::set(unit, properties),
+            _ => Ok(()),
+        }
+    };
+    rest().inspect_err(|_| undo.run(placement))
+}
+
+/// Has systemd make the container's scope around process `pid`, which waits outside of it.
+///
+/// # Errors
+/// systemd refuses, or does not answer in time.
+pub fn enter_unit(unit: &Unit, properties: &[Property], pid: i32) -> Result<()> {
+    systemd::start(unit, properties, pid)
+}
+
 /// Ends every process in the container's cgroups and waits until they are gone.
 pub fn kill(placement: &Placement) -> Result<()> {
-    match placement {
-        Placement::None => Ok(()),
-        Placement::V1 { directories } => v1::kill(directories),
-        Placement::V2 { directory } => v2::kill(directory),
+    match &placement.hierarchies {
+        Hierarchies::None => Ok(()),
+        Hierarchies::V1 { directories } => v1::kill(directories),
+        Hierarchies::V2 { directory } => v2::kill(directory),
     }
 }
 
 /// Lets a frozen container go on: version 1 lets a frozen process die only when it is thawed.
 pub fn thaw(placement: &Placement) -> Result<()> {
-    match placement {
-        Placement::V1 { directories } => v1::thaw(directories),
+    match &placement.hierarchies {
+        Hierarchies::V1 { directories } => v1::thaw(directories),
         _ => Ok(()),
     }
 }
 
 /// Sends `signal` to every process in the container's cgroups.
 pub fn signal_all(placement: &Placement, signal: i32) -> Result<()> {
-    let Some(directory) = v1::for_processes(placement) else { return Ok(()) };
+    let Some(directory) = v1::for_processes(placement.directories()) else { return Ok(()) };
     v1::signal_all(directory, signal)
 }
 
@@ -75,14 +120,13 @@ pub fn remove(placement: &Placement) -> Result<()> {
             Err(errno) => return Err(removal_failed(directory, errno)),
         }
     }
-    if !busy {
-        return Ok(());
+    if busy {
+        kill(placement)?;
+        for directory in placement.directories() {
+            remove_tree(directory)?;
+        }
     }
-    kill(placement)?;
-    for directory in placement.directories() {
-        remove_tree(directory)?;
-    }
-    Ok(())
+    placement.unit.as_ref().map_or(Ok(()), systemd::stop)
 }
 
 fn removal_failed(directory: &Path, errno: Errno) -> Error {

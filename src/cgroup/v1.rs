@@ -8,7 +8,6 @@ use rustix::io::Errno;
 
 use crate::error::{Call, Error, Result};
 use crate::host::CGROUP_ROOT;
-use crate::plan::cgroupfs::Placement;
 use crate::sys::signal;
 
 use super::{EMPTY_DEADLINE, children, read, write};
@@ -73,8 +72,7 @@ fn inherit_cpuset(directory: &Path) -> Result<()> {
 
 /// The directory that tells which processes belong to the container: all do, so any hierarchy will do, but
 /// only one can freeze them.
-pub(super) fn for_processes(placement: &Placement) -> Option<&Path> {
-    let directories = placement.directories();
+pub(super) fn for_processes(directories: &[PathBuf]) -> Option<&Path> {
     directories
         .iter()
         .find(|directory| has_controller(directory, "freezer"))
@@ -120,8 +118,7 @@ pub(super) fn thaw(directories: &[PathBuf]) -> Result<()> {
 
 /// Frozen first, so that none can fork away from the list; thawed to die.
 pub(super) fn kill(directories: &[PathBuf]) -> Result<()> {
-    let placement = Placement::V1 { directories: directories.to_vec() };
-    let Some(directory) = for_processes(&placement) else { return Ok(()) };
+    let Some(directory) = for_processes(directories) else { return Ok(()) };
     let freezer = has_controller(directory, "freezer");
     let deadline = Instant::now() + EMPTY_DEADLINE;
     loop {

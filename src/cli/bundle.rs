@@ -90,7 +90,7 @@ pub(super) fn read(
         preserve_fds,
         env,
         notify: notify.map(|_| store.root().join(id).join(crate::state::store::NOTIFY)),
-        no_cgroup: options.no_cgroup()?,
+        manager: options.manager(),
     };
     let plan = plan::create::create(&config, &host, &request)?;
     Ok(Bundle { config, config_json, request, plan })

@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::host::cause;
 use crate::launch::seal;
 use crate::log;
+use crate::plan::Manager;
 use crate::state::store::Store;
 use crate::sys::signal;
 
@@ -103,20 +104,16 @@ impl Options {
         log::Options { destination: self.log.clone().map(PathBuf::from), format: self.log_format, level }
     }
 
-    /// True: the container gets no cgroup.
-    fn no_cgroup(&self) -> Result<bool> {
+    /// `--cgroup-manager` counts before `--systemd-cgroup`.
+    fn manager(&self) -> Manager {
         match self.cgroup_manager {
-            Some(CgroupManager::Disabled) => Ok(true),
-            Some(CgroupManager::Systemd) => Err(no_systemd()),
-            Some(CgroupManager::Cgroupfs) => Ok(false),
-            None if self.systemd_cgroup => Err(no_systemd()),
-            None => Ok(false),
+            Some(CgroupManager::Disabled) => Manager::Disabled,
+            Some(CgroupManager::Cgroupfs) => Manager::Cgroupfs,
+            Some(CgroupManager::Systemd) => Manager::Systemd,
+            None if self.systemd_cgroup => Manager::Systemd,
+            None => Manager::Cgroupfs,
         }
     }
-}
-
-fn no_systemd() -> Error {
-    Error::new("the systemd cgroup driver is not built yet").hint("leave out --systemd-cgroup")
 }
 
 /// The whole program: its exit status.

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Linux, LinuxResources, Root as SpecRoot, Spec};
+use oci_spec::runtime::{Linux, Root as SpecRoot, Spec};
 
 use super::at::{At, ROOT};
 use super::load::{self, Parsed};
-use super::{Config, Namespaces, Process, Root, devices, hooks, mounts, namespaces, seccomp, security, sysctl};
+use super::{
+    Config, Namespaces, Process, Root, devices, hooks, mounts, namespaces, resources, seccomp, security, sysctl,
+};
 use crate::error::Result;
 
 /// uname(2): what the kernel stores without the NUL.
@@ -37,9 +39,6 @@ impl Config {
         namespaces::check_mappings(linux, &at)?;
         let mut root = root(spec.root().as_ref())?;
         root.propagation = security::propagation(linux, &at.key("rootfsPropagation"))?;
-        if let Some(resources) = linux.resources() {
-            warn_resources(resources, &mut warnings);
-        }
         Ok(Self {
             oci_version,
             root,
@@ -62,6 +61,7 @@ impl Config {
             mount_label: security::label(linux.mount_label().as_deref(), &at.key("mountLabel"))?,
             personality: security::personality(linux.personality().as_ref(), &at.key("personality"))?,
             memory_policy: security::memory_policy(linux.memory_policy().as_ref(), &at.key("memoryPolicy"))?,
+            resources: resources::check(linux.resources().as_ref(), &at.key("resources"), &mut warnings)?,
             cgroups_path: cgroups_path(linux, &at.key("cgroupsPath"))?,
             hooks: spec.hooks().as_ref().map(hooks::check).transpose()?.unwrap_or_default(),
             annotations: annotations(spec.annotations().as_ref())?,
@@ -160,22 +160,4 @@ fn annotations(annotations: Option<&HashMap<String, String>>) -> Result<BTreeMap
         at.key(key).no_nul(value)?;
     }
     Ok(annotations)
-}
-
-fn warn_resources(resources: &LinuxResources, warnings: &mut Vec<String>) {
-    let asked = [
-        ("devices", resources.devices().as_ref().is_some_and(|rules| !rules.is_empty())),
-        ("memory", resources.memory().as_ref().is_some_and(|memory| *memory != Default::default())),
-        ("cpu", resources.cpu().as_ref().is_some_and(|cpu| *cpu != Default::default())),
-        ("pids", resources.pids().is_some()),
-        ("blockIO", resources.block_io().as_ref().is_some_and(|io| *io != Default::default())),
-        ("hugepageLimits", resources.hugepage_limits().as_ref().is_some_and(|limits| !limits.is_empty())),
-        ("network", resources.network().as_ref().is_some_and(|network| *network != Default::default())),
-        ("rdma", resources.rdma().as_ref().is_some_and(|rdma| !rdma.is_empty())),
-        ("unified", resources.unified().as_ref().is_some_and(|unified| !unified.is_empty())),
-    ];
-    let asked: Vec<&str> = asked.into_iter().filter_map(|(name, asked)| asked.then_some(name)).collect();
-    if !asked.is_empty() {
-        warnings.push(format!("linux.resources is not applied yet: {}", asked.join(", ")));
-    }
 }

@@ -17,6 +17,7 @@ mod mounts;
 mod namespaces;
 pub mod options;
 mod process;
+pub mod resources;
 mod scheduling;
 pub mod seccomp;
 mod security;
@@ -52,6 +53,7 @@ pub struct Config {
     pub personality: Option<u32>,
     pub memory_policy: Option<MemoryPolicy>,
     pub cgroups_path: Option<PathBuf>,
+    pub resources: resources::Resources,
     pub hooks: Hooks,
     pub annotations: BTreeMap<String, String>,
     /// What is asked for and left out by rule, one line each, for the log.

@@ -9,7 +9,7 @@ use crate::container::notify;
 use crate::error::{Call, Context, Error, Result};
 use crate::hooks;
 use crate::init::Init;
-use crate::plan::cgroupfs::Placement;
+use crate::plan::cgroupfs::Hierarchies;
 use crate::plan::step::{Event, NamespaceKind};
 use crate::plan::{Plan, Request, Start};
 use crate::state::process::Process;
@@ -119,8 +119,11 @@ impl Unborn<'_> {
     fn bring_up(&mut self) -> Result<()> {
         let Order { plan, request, config_json, .. } = self.order;
         self.entry.save(&self.record)?;
-        cgroup::make(&plan.placement)?;
-        self.entry.save_config(config_json)?;
+        if plan.placement.unit.is_none() {
+            cgroup::make(&plan.placement)?;
+            self.entry.save_config(config_json)?;
+            cgroup::apply(&plan.placement, &plan.limits)?;
+        }
         if request.notify.is_some() {
             notify::prepare(&self.entry)?;
         }
@@ -150,8 +153,8 @@ impl Unborn<'_> {
     fn spawn(&mut self) -> Result<Channel> {
         let plan = self.order.plan;
         let assets = assets::open_all(&plan.assets, &self.entry)?;
-        let cgroup = match &plan.placement {
-            Placement::V2 { directory } if plan.spawn.into_cgroup => Some(open_directory(directory)?),
+        let cgroup = match &plan.placement.hierarchies {
+            Hierarchies::V2 { directory } if plan.spawn.into_cgroup => Some(open_directory(directory)?),
             _ => None,
         };
         let (ours, theirs) = Channel::pair()?;
@@ -180,6 +183,7 @@ impl Unborn<'_> {
         loop {
             match channel.receive()? {
                 Some((Message::Event(Event::Ready), _)) => return Ok(()),
+                Some((Message::Event(Event::Unplaced), _)) => self.place(channel)?,
                 Some((Message::Event(Event::Mounted), _)) => {
                     let state = |status: &str| self.record.oci_state(status, self.pid());
                     // prestart hooks come after step 2 of runtime.md's lifecycle, which is what `created` means;
@@ -197,6 +201,16 @@ impl Unborn<'_> {
                 None => return Err(self.autopsy()),
             }
         }
+    }
+
+    /// systemd makes cgroups around processes, not before.
+    fn place(&self, channel: &Channel) -> Result<()> {
+        let Order { plan, config_json, .. } = self.order;
+        let unit = plan.placement.unit.as_ref().ok_or_else(|| Error::new("there is no unit to enter"))?;
+        cgroup::enter_unit(unit, &plan.properties, self.pid())?;
+        self.entry.save_config(config_json)?;
+        cgroup::apply(&plan.placement, &plan.limits)?;
+        channel.send(&Message::Go { pid: self.pid() })
     }
 
     /// The end of the stream is the execve.

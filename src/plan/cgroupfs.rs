@@ -8,8 +8,18 @@ use crate::host::{CGROUP_ROOT, Cgroups, Host};
 
 /// The container's cgroup directories. Part of the state record: written before any of them is made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    #[serde(flatten)]
+    pub hierarchies: Hierarchies,
+    /// The scope of systemd's that makes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
+}
+
+/// The directories.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "version", rename_all = "lowercase")]
-pub enum Placement {
+pub enum Hierarchies {
     #[default]
     None,
     /// One directory for each mounted hierarchy.
@@ -21,14 +31,38 @@ pub enum Placement {
     },
 }
 
+/// A transient scope: systemd.scope(5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unit {
+    /// With its `.scope`.
+    pub name: String,
+    /// With its `.slice`.
+    pub slice: String,
+    pub bus: Bus,
+}
+
+/// Which systemd is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bus {
+    System,
+    /// The caller's own.
+    User,
+}
+
 impl Placement {
     /// All directories.
     pub fn directories(&self) -> &[PathBuf] {
-        match self {
-            Self::None => &[],
-            Self::V1 { directories } => directories,
-            Self::V2 { directory } => std::slice::from_ref(directory),
+        match &self.hierarchies {
+            Hierarchies::None => &[],
+            Hierarchies::V1 { directories } => directories,
+            Hierarchies::V2 { directory } => std::slice::from_ref(directory),
         }
+    }
+
+    /// Made by us: no unit.
+    pub fn of(hierarchies: Hierarchies) -> Self {
+        Self { hierarchies, unit: None }
     }
 }
 
@@ -36,17 +70,17 @@ impl Placement {
 /// default, the id) from the runtime's own cgroup.
 pub fn place(cgroups_path: Option<&Path>, id: &str, host: &Host) -> Placement {
     let path = cgroups_path.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new(id));
-    match &host.cgroups {
-        Cgroups::None => Placement::None,
-        Cgroups::V1 { hierarchies } => Placement::V1 {
-            directories: hierarchies.iter().map(|hierarchy| below(&hierarchy.mount, &hierarchy.own, path)).collect(),
-        },
+    Placement::of(match &host.cgroups {
+        Cgroups::None => Hierarchies::None,
+        Cgroups::V1 { hierarchies } => {
+            Hierarchies::V1 { directories: hierarchies.iter().map(|one| below(&one.mount, &one.own, path)).collect() }
+        }
         // a cgroup that holds processes cannot have children with controllers: the place is beside our own
         Cgroups::V2 { own } => {
             let parent = own.parent().unwrap_or(Path::new("/"));
-            Placement::V2 { directory: below(Path::new(CGROUP_ROOT), parent, path) }
+            Hierarchies::V2 { directory: below(Path::new(CGROUP_ROOT), parent, path) }
         }
-    }
+    })
 }
 
 fn below(mount: &Path, own: &Path, path: &Path) -> PathBuf {

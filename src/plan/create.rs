@@ -1,17 +1,20 @@
 //! The plan of a create: which steps, in which order.
 
+use crate::cgroup::limits::{Limits, Version};
+use crate::cgroup::systemd::unit::{self, Property};
+use crate::config::resources::Resources;
 use crate::config::seccomp::Seccomp;
 use crate::config::{Capabilities, Config, Namespace, Namespaces};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::seccomp;
 
-use super::cgroupfs::{self, Placement};
+use super::cgroupfs::{self, Hierarchies, Placement};
 use super::step::{
     self, Asset, Attributes, Event, HookKind, Mount, MountWhat, NamespaceKind, PropagationKind, Spawn, Step, Tune,
     TuneEntry,
 };
-use super::{Console, Draft, Plan, Request, Start, devices, identity, mounts};
+use super::{Console, Draft, Manager, Plan, Request, Start, devices, identity, mounts, scope};
 
 /// Where the container finds the socket for its notifications.
 const NOTIFY_DIRECTORY: &str = "/run/ferrun-notify";
@@ -23,11 +26,12 @@ const NOTIFY_DIRECTORY: &str = "/run/ferrun-notify";
 pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
     check_console(config, request)?;
     let mut draft = Draft { warnings: config.warnings.clone(), ..Draft::default() };
-    let placement = if request.no_cgroup {
-        Placement::None
-    } else {
-        cgroupfs::place(config.cgroups_path.as_deref(), &request.id, host)
+    let placement = match request.manager {
+        Manager::Disabled => Placement::default(),
+        Manager::Cgroupfs => cgroupfs::place(config.cgroups_path.as_deref(), &request.id, host),
+        Manager::Systemd => scope::place(config.cgroups_path.as_deref(), &request.id, host)?,
     };
+    let (limits, properties) = limits(&mut draft, config, request, &placement)?;
     let spawn = namespaces(&mut draft, config, &placement);
     let own_root = root(&mut draft, config, host, request, &placement)?;
     if own_root {
@@ -45,6 +49,8 @@ pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
     let (after_clone, at_ready) = tunes(config);
     Ok(Plan {
         placement,
+        limits,
+        properties,
         assets: draft.assets,
         spawn,
         after_clone,
@@ -73,7 +79,10 @@ fn check_console(config: &Config, request: &Request) -> Result<()> {
 /// path first, the mount namespace last of them, as it takes the host's paths away.
 fn namespaces(draft: &mut Draft, config: &Config, placement: &Placement) -> Spawn {
     let wanted = &config.namespaces;
-    let mut spawn = Spawn { into_cgroup: matches!(placement, Placement::V2 { .. }), ..Spawn::default() };
+    let mut spawn = Spawn {
+        into_cgroup: matches!(placement.hierarchies, Hierarchies::V2 { .. }) && placement.unit.is_none(),
+        ..Spawn::default()
+    };
     match &wanted.pid {
         Namespace::Host => {}
         Namespace::New => spawn.namespaces.push(NamespaceKind::Pid),
@@ -87,7 +96,10 @@ fn namespaces(draft: &mut Draft, config: &Config, placement: &Placement) -> Spaw
         // others than the host's can see this process while it still holds what is the host's (CVE-2016-9962)
         draft.step(Step::NotDumpable);
     }
-    if let Placement::V1 { directories } = placement {
+    if placement.unit.is_some() {
+        draft.step_at("/linux/cgroupsPath", Step::Barrier { event: Event::Unplaced });
+    }
+    if let Hierarchies::V1 { directories } = &placement.hierarchies {
         // before the cgroup namespace is made: what it shows as root is where we are then
         draft.step_at("/linux/cgroupsPath", Step::JoinCgroup { directories: directories.clone() });
     }
@@ -371,4 +383,33 @@ fn tunes(config: &Config) -> (Vec<TuneEntry>, Vec<TuneEntry>) {
     let io = process.io_priority.map(|priority| entry(Tune::IoPriority(priority), "/process/ioPriority"));
     let scheduler = process.scheduler.map(|scheduler| entry(Tune::Scheduler(scheduler), "/process/scheduler"));
     (score.into_iter().collect(), io.into_iter().chain(scheduler).collect())
+}
+
+/// What the cgroups are to allow, for whoever makes them.
+fn limits(
+    draft: &mut Draft,
+    config: &Config,
+    request: &Request,
+    placement: &Placement,
+) -> Result<(Limits, Vec<Property>)> {
+    let version = match &placement.hierarchies {
+        Hierarchies::V1 { .. } => Version::V1,
+        Hierarchies::V2 { .. } => Version::V2,
+        Hierarchies::None if config.resources == Resources::default() => return Ok(Default::default()),
+        Hierarchies::None if request.manager == Manager::Disabled => {
+            draft.warnings.push("linux.resources is left out: the container gets no cgroup".to_owned());
+            return Ok(Default::default());
+        }
+        Hierarchies::None => {
+            return Err(Error::new("this host has no cgroups")
+                .at("/linux/resources")
+                .hint("--cgroup-manager disabled leaves the limits out"));
+        }
+    };
+    let limits = Limits::new(&config.resources, version)?;
+    let properties = match &placement.unit {
+        Some(unit) => unit::properties(unit, &config.resources, &limits, &config.annotations, version)?,
+        None => Vec::new(),
+    };
+    Ok((limits, properties))
 }

@@ -5,12 +5,16 @@ pub mod create;
 mod devices;
 mod identity;
 mod mounts;
+pub mod scope;
 mod show;
 pub mod step;
 
 use std::path::PathBuf;
 
 use serde::Serialize;
+
+use crate::cgroup::limits::Limits;
+use crate::cgroup::systemd::unit::Property;
 
 use cgroupfs::Placement;
 use step::{Asset, AssetEntry, AssetId, Entry, Spawn, Step, TuneEntry};
@@ -33,8 +37,19 @@ pub struct Request {
     pub env: Vec<String>,
     /// The directory of the socket through which the container notifies us.
     pub notify: Option<PathBuf>,
-    /// No cgroup at all.
-    pub no_cgroup: bool,
+    pub manager: Manager,
+}
+
+/// Who makes the cgroups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Manager {
+    /// We do.
+    #[default]
+    Cgroupfs,
+    Systemd,
+    /// Nobody: the container stays in the cgroup of the caller.
+    Disabled,
 }
 
 /// Who starts the user's program.
@@ -64,6 +79,10 @@ pub enum Console {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
     pub placement: Placement,
+    pub limits: Limits,
+    /// What systemd is told of the scope.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub properties: Vec<Property>,
     pub assets: Vec<AssetEntry>,
     pub spawn: Spawn,
     /// By the parent, as soon as the child exists.

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::host::{CGROUP_ROOT, Cgroups, Host};
 
 use super::Draft;
-use super::cgroupfs::Placement;
+use super::cgroupfs::{Hierarchies, Placement};
 use super::step::{self, Asset, AssetId, Attributes, CgroupBind, FsMount, Link, MountWhat, PropagationKind, Step};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
@@ -154,8 +154,8 @@ fn whole<'a>(path: &'a Path, attributes: Vec<Attributes>, mount: &Mount) -> Tree
 
 /// Binds of what is there, never fresh cgroup mounts: those wait for RCU grace periods.
 fn cgroup(draft: &mut Draft, config: &Config, mount: &Mount, host: &Host, placement: &Placement) -> Option<MountWhat> {
-    match (&host.cgroups, placement) {
-        (Cgroups::V1 { hierarchies }, Placement::V1 { directories }) => {
+    match (&host.cgroups, &placement.hierarchies) {
+        (Cgroups::V1 { hierarchies }, Hierarchies::V1 { directories }) => {
             let mut binds = Vec::new();
             let mut links = Vec::new();
             for (hierarchy, directory) in hierarchies.iter().zip(directories) {
@@ -173,7 +173,7 @@ fn cgroup(draft: &mut Draft, config: &Config, mount: &Mount, host: &Host, placem
             let readonly = mount.options.attr.set & MOUNT_ATTR_RDONLY != 0;
             Some(MountWhat::CgroupV1 { hierarchies: binds, links, readonly })
         }
-        (Cgroups::V2 { .. }, Placement::V2 { directory }) => {
+        (Cgroups::V2 { .. }, Hierarchies::V2 { directory }) => {
             let path = if config.namespaces.cgroup.is_host() { Path::new(CGROUP_ROOT) } else { directory };
             let attributes = attributes(&mount.options, false, None);
             Some(MountWhat::Tree { tree: tree(draft, config, whole(path, attributes, mount)) })

@@ -15,6 +15,19 @@ impl fmt::Display for Plan {
         for directory in self.placement.directories() {
             writeln!(f, "parent   make-cgroup {}", directory.display())?;
         }
+        for setting in &self.limits.settings {
+            writeln!(f, "parent   limit {}", line(setting, ""))?;
+        }
+        if let Some(rules) = &self.limits.devices {
+            writeln!(
+                f,
+                "parent   device-rules {}",
+                rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            )?;
+        }
+        for property in &self.properties {
+            writeln!(f, "parent   unit-property {}", line(property, ""))?;
+        }
         for (id, asset) in self.assets.iter().enumerate() {
             writeln!(f, "parent   open {id}: {}", line(asset, "asset"))?;
         }

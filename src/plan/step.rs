@@ -289,6 +289,8 @@ pub enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
+    /// The process exists; the parent has systemd put it into its cgroup.
+    Unplaced,
     /// The namespaces exist and all is mounted; the root is not yet changed.
     Mounted,
     /// Only the start is missing.

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use ferrun::config::Config;
+use ferrun::plan::Manager;
 use ferrun::plan::Plan;
-use ferrun::plan::cgroupfs::Placement;
+use ferrun::plan::cgroupfs::{Hierarchies, Placement};
 use ferrun::plan::create::create;
 use ferrun::plan::step::{Asset, AssetId, Device, Event, HookKind, Mount, MountWhat, NamespaceKind, Step};
 use ferrun::plan::{Request, Start};
@@ -211,13 +212,22 @@ fn cgroups_are_joined_first() {
     for_every_plan(|made| {
         let labels = labels(&made.plan);
         let join = labels.iter().position(|label| *label == "join-cgroup");
-        assert_eq!(join.is_some(), matches!(made.plan.placement, Placement::V1 { .. }), "{}", made.name);
-        assert_eq!(made.plan.spawn.into_cgroup, matches!(made.plan.placement, Placement::V2 { .. }), "{}", made.name);
+        assert_eq!(join.is_some(), matches!(made.plan.placement.hierarchies, Hierarchies::V1 { .. }), "{}", made.name);
+        assert_eq!(
+            made.plan.spawn.into_cgroup,
+            matches!(made.plan.placement.hierarchies, Hierarchies::V2 { .. }),
+            "{}",
+            made.name
+        );
         let namespaces = labels.iter().position(|label| ["unshare", "join-namespace"].contains(label));
         if let (Some(join), Some(namespaces)) = (join, namespaces) {
             assert!(join < namespaces, "{}: {labels:?}", made.name);
         }
-        assert!(!made.request.no_cgroup || made.plan.placement == Placement::None, "{}", made.name);
+        assert!(
+            made.request.manager != Manager::Disabled || made.plan.placement == Placement::default(),
+            "{}",
+            made.name
+        );
     });
 }
 

@@ -1,0 +1,1 @@
+//! From v1's units to v2's: design.md §7.
