@@ -91,6 +91,12 @@ fn namespaces(draft: &mut Draft, config: &Config, placement: &Placement) -> Spaw
             spawn.join_pid = Some(draft.asset(asset, Some(pointer.clone())));
         }
     }
+    // The memory of those that the clone makes is charged to the caller: the container's limit may be smaller. The
+    // cgroup namespace shows as root where the process is when it is made; the time namespace needs its offsets.
+    let new = by_kind(wanted).into_iter().chain([(NamespaceKind::Mount, &wanted.mount)]).filter(|(_, n)| n.is_new());
+    let (late, early): (Vec<_>, Vec<_>) =
+        new.map(|(kind, _)| kind).partition(|kind| matches!(kind, NamespaceKind::Cgroup | NamespaceKind::Time));
+    spawn.namespaces.extend(early);
     draft.step(Step::Setsid);
     if !wanted.pid.is_new() {
         // others than the host's can see this process while it still holds what is the host's (CVE-2016-9962)
@@ -106,14 +112,8 @@ fn namespaces(draft: &mut Draft, config: &Config, placement: &Placement) -> Spaw
     for (kind, namespace) in by_kind(wanted) {
         join(draft, kind, namespace);
     }
-    let new: Vec<NamespaceKind> = by_kind(wanted)
-        .into_iter()
-        .chain([(NamespaceKind::Mount, &wanted.mount)])
-        .filter(|(_, n)| n.is_new())
-        .map(|(kind, _)| kind)
-        .collect();
-    if !new.is_empty() {
-        draft.step_at("/linux/namespaces", Step::Unshare { namespaces: new });
+    if !late.is_empty() {
+        draft.step_at("/linux/namespaces", Step::Unshare { namespaces: late });
     }
     if wanted.time.is_new() {
         draft.step_at("/linux/timeOffsets", Step::EnterTimeNamespace { offsets: config.time_offsets.clone() });
