@@ -92,13 +92,14 @@ const REQUESTS: [(&str, MakeRequest); 4] =
 /// Name of the golden file, config, host, request. One ending in `.json` is compared as JSON.
 type Case = (&'static str, &'static str, MakeHost, MakeRequest);
 
-const CASES: [Case; 33] = [
+const CASES: [Case; 34] = [
     ("bare.txt", "bare", no_cgroups, request),
     ("bare-run.txt", "bare", no_cgroups, run),
     ("bare-v1.txt", "bare", v1, request),
     ("bare-v2.txt", "bare", v2, request),
     ("bare-no-pivot.txt", "bare", no_cgroups, no_pivot),
     ("bare-below-systemd.txt", "bare", v1, below_systemd),
+    ("delegated.txt", "delegated", v2, request),
     ("dev-bound.txt", "dev-bound", no_cgroups, request),
     ("devices.txt", "devices", no_cgroups, request),
     ("docker.json", "docker", v1, request),

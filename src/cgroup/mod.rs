@@ -10,7 +10,7 @@ mod v2;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, open, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, chownat, open, unlinkat};
 use rustix::io::Errno;
 
 use crate::error::{Call, Context, Error, Result};
@@ -19,6 +19,10 @@ use crate::sys;
 
 use limits::Limits;
 use systemd::unit::Property;
+
+/// What is to be given away with a cgroup, since Linux 4.15.
+const DELEGATED: &str = "/sys/kernel/cgroup/delegate";
+const DELEGATED_ALWAYS: &str = "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n";
 
 /// How long the kernel may take to get rid of killed processes.
 const EMPTY_DEADLINE: Duration = Duration::from_secs(10);
@@ -38,6 +42,28 @@ pub fn make(placement: &Placement) -> Result<()> {
             .context(|| format!("make cgroup {}", directory.display()))?;
     }
     Ok(())
+}
+
+/// Gives a cgroup of version 2 to `uid`: the directory and the files that the kernel lists for that.
+///
+/// # Errors
+/// chown(2) refuses.
+pub fn give(placement: &Placement, uid: u32) -> Result<()> {
+    let Hierarchies::V2 { directory } = &placement.hierarchies else { return Ok(()) };
+    let chown = |path: &Path| {
+        let uid = Some(rustix::fs::Uid::from_raw(uid));
+        match chownat(CWD, path, uid, None, AtFlags::SYMLINK_NOFOLLOW) {
+            // of a controller that this cgroup does not have
+            Err(Errno::NOENT) => Ok(()),
+            result => result.call(|| "chown".to_owned()).map_err(|error| error.path(path)),
+        }
+    };
+    let give = || {
+        chown(directory)?;
+        let files = sys::proc::read(Path::new(DELEGATED)).unwrap_or_else(|_| DELEGATED_ALWAYS.to_owned());
+        files.lines().try_for_each(|file| chown(&directory.join(file)))
+    };
+    give().context(|| format!("give cgroup {} to user {uid}", directory.display()))
 }
 
 /// Writes the limits of a new container's cgroups, device rules among them.

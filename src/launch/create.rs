@@ -122,7 +122,7 @@ impl Unborn<'_> {
         if plan.placement.unit.is_none() {
             cgroup::make(&plan.placement)?;
             self.entry.save_config(config_json)?;
-            cgroup::apply(&plan.placement, &plan.limits)?;
+            self.limit()?;
         }
         if request.notify.is_some() {
             notify::prepare(&self.entry)?;
@@ -203,13 +203,20 @@ impl Unborn<'_> {
         }
     }
 
+    /// Before there is a process that would need them.
+    fn limit(&self) -> Result<()> {
+        let plan = self.order.plan;
+        cgroup::apply(&plan.placement, &plan.limits)?;
+        plan.cgroup_owner.map_or(Ok(()), |uid| cgroup::give(&plan.placement, uid))
+    }
+
     /// systemd makes cgroups around processes, not before.
     fn place(&self, channel: &Channel) -> Result<()> {
         let Order { plan, config_json, .. } = self.order;
         let unit = plan.placement.unit.as_ref().ok_or_else(|| Error::new("there is no unit to enter"))?;
         cgroup::enter_unit(unit, &plan.properties, self.pid())?;
         self.entry.save_config(config_json)?;
-        cgroup::apply(&plan.placement, &plan.limits)?;
+        self.limit()?;
         channel.send(&Message::Go { pid: self.pid() })
     }
 

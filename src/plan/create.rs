@@ -1,8 +1,5 @@
 //! The plan of a create: which steps, in which order.
 
-use crate::cgroup::limits::{Limits, Version};
-use crate::cgroup::systemd::unit::{self, Property};
-use crate::config::resources::Resources;
 use crate::config::seccomp::Seccomp;
 use crate::config::{Capabilities, Config, Namespace, Namespaces};
 use crate::error::{Error, Result};
@@ -14,7 +11,7 @@ use super::step::{
     self, Asset, Attributes, Event, HookKind, Mount, MountWhat, NamespaceKind, PropagationKind, Spawn, Step, Tune,
     TuneEntry,
 };
-use super::{Console, Draft, Manager, Plan, Request, Start, devices, identity, mounts, scope};
+use super::{Console, Draft, Manager, Plan, Request, Start, devices, identity, limits, mounts, scope};
 
 /// Where the container finds the socket for its notifications.
 const NOTIFY_DIRECTORY: &str = "/run/ferrun-notify";
@@ -31,7 +28,7 @@ pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
         Manager::Cgroupfs => cgroupfs::place(config.cgroups_path.as_deref(), &request.id, host),
         Manager::Systemd => scope::place(config.cgroups_path.as_deref(), &request.id, host)?,
     };
-    let (limits, properties) = limits(&mut draft, config, request, &placement)?;
+    let (limits, properties) = limits::limits(&mut draft, config, request, &placement)?;
     let spawn = namespaces(&mut draft, config, &placement);
     let own_root = root(&mut draft, config, host, request, &placement)?;
     if own_root {
@@ -48,6 +45,7 @@ pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
     last_steps(&mut draft, config, request, widened)?;
     let (after_clone, at_ready) = tunes(config);
     Ok(Plan {
+        cgroup_owner: limits::cgroup_owner(config, &placement),
         placement,
         limits,
         properties,
@@ -383,33 +381,4 @@ fn tunes(config: &Config) -> (Vec<TuneEntry>, Vec<TuneEntry>) {
     let io = process.io_priority.map(|priority| entry(Tune::IoPriority(priority), "/process/ioPriority"));
     let scheduler = process.scheduler.map(|scheduler| entry(Tune::Scheduler(scheduler), "/process/scheduler"));
     (score.into_iter().collect(), io.into_iter().chain(scheduler).collect())
-}
-
-/// What the cgroups are to allow, for whoever makes them.
-fn limits(
-    draft: &mut Draft,
-    config: &Config,
-    request: &Request,
-    placement: &Placement,
-) -> Result<(Limits, Vec<Property>)> {
-    let version = match &placement.hierarchies {
-        Hierarchies::V1 { .. } => Version::V1,
-        Hierarchies::V2 { .. } => Version::V2,
-        Hierarchies::None if config.resources == Resources::default() => return Ok(Default::default()),
-        Hierarchies::None if request.manager == Manager::Disabled => {
-            draft.warnings.push("linux.resources is left out: the container gets no cgroup".to_owned());
-            return Ok(Default::default());
-        }
-        Hierarchies::None => {
-            return Err(Error::new("this host has no cgroups")
-                .at("/linux/resources")
-                .hint("--cgroup-manager disabled leaves the limits out"));
-        }
-    };
-    let limits = Limits::new(&config.resources, version)?;
-    let properties = match &placement.unit {
-        Some(unit) => unit::properties(unit, &config.resources, &limits, &config.annotations, version)?,
-        None => Vec::new(),
-    };
-    Ok((limits, properties))
 }

@@ -4,6 +4,7 @@ pub mod cgroupfs;
 pub mod create;
 mod devices;
 mod identity;
+mod limits;
 mod mounts;
 pub mod scope;
 mod show;
@@ -80,6 +81,9 @@ pub enum Console {
 pub struct Plan {
     pub placement: Placement,
     pub limits: Limits,
+    /// The user that the cgroup is given to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup_owner: Option<u32>,
     /// What systemd is told of the scope.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub properties: Vec<Property>,

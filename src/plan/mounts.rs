@@ -10,7 +10,7 @@ use super::Draft;
 use super::cgroupfs::{Hierarchies, Placement};
 use super::step::{self, Asset, AssetId, Attributes, CgroupBind, FsMount, Link, MountWhat, PropagationKind, Step};
 
-const MOUNT_ATTR_RDONLY: u64 = 1;
+pub(super) const MOUNT_ATTR_RDONLY: u64 = 1;
 
 /// File systems of the kernel's own: their superblock may be shared with others, so only the mount is made
 /// read-only.

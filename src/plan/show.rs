@@ -25,6 +25,9 @@ impl fmt::Display for Plan {
                 rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             )?;
         }
+        if let Some(uid) = self.cgroup_owner {
+            writeln!(f, "parent   cgroup-owner uid={uid} (/process/user/uid)")?;
+        }
         for property in &self.properties {
             writeln!(f, "parent   unit-property {}", line(property, ""))?;
         }

@@ -4,6 +4,7 @@ mod capabilities;
 mod cgroups;
 mod config;
 mod crash;
+mod delegation;
 mod hooks;
 mod io;
 mod lifecycle;
@@ -30,6 +31,7 @@ pub fn all() -> Vec<Case> {
         seccomp::cases(),
         hooks::cases(),
         cgroups::cases(),
+        delegation::cases(),
         config::cases(),
         stress::cases(),
         crash::cases(),

@@ -1,0 +1,106 @@
+//! Containers that make cgroups of their own: who may, and that all of it goes away with them.
+
+use crate::case::{Case, Res, case, skip};
+use crate::cgroup;
+use crate::cx::Cx;
+use crate::{ensure, same};
+use serde_json::json;
+use std::os::unix::fs::MetadataExt;
+
+const USER: u32 = 1000;
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        case("delegation::a_user_owns_a_writable_cgroup", owned)
+            .only(&["ferrun"], "runc does it with the systemd driver only, crun by an annotation"),
+        case("delegation::a_user_makes_cgroups_in_it", user_makes)
+            .only(&["ferrun"], "runc does it with the systemd driver only, crun by an annotation"),
+        case("delegation::a_read_only_cgroup_stays_roots", read_only),
+        case("delegation::without_a_cgroup_namespace_it_stays_roots", no_namespace),
+        case("delegation::root_makes_cgroups_and_moves_into_them", root_makes),
+        case("delegation::the_init_moved_is_killed_and_deleted", init_moved)
+            .differs("runc", "1.1 leaves the processes of a shared pid namespace alone on v2 (runc#4040)"),
+    ]
+}
+
+fn v2() -> Res {
+    let v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    if v2 { Ok(()) } else { skip("cgroup v1: its spec says not to") }
+}
+
+/// A container whose cgroups are mounted with `options`; `user` runs its program.
+fn bundle(cx: &Cx, user: u32, options: &[&str]) -> Res<crate::bundle::Bundle> {
+    let mut b = cx.bundle()?;
+    b.unmount("/sys/fs/cgroup").mount("/sys/fs/cgroup", "cgroup", "cgroup", options);
+    b.namespace("cgroup", Some("")).set("/process/user", json!({"uid": user, "gid": user}));
+    Ok(b)
+}
+
+fn owners(b: &crate::bundle::Bundle) -> Res<Vec<(u32, u32)>> {
+    let path = b.config["linux"]["cgroupsPath"].as_str().unwrap_or_default().to_owned();
+    let mut owners = Vec::new();
+    for dir in cgroup::directories(&path) {
+        owners.push((dir.metadata()?.uid(), dir.join("cgroup.procs").metadata()?.uid()));
+    }
+    ensure!(!owners.is_empty(), "{path} is nowhere");
+    Ok(owners)
+}
+
+fn owned(cx: &Cx) -> Res {
+    v2()?;
+    let mut b = bundle(cx, USER, &["nosuid", "noexec", "nodev"])?;
+    cx.sleeping(&mut b)?;
+    same!(owners(&b)?, vec![(USER, USER)], "owners of the directory and of cgroup.procs");
+    Ok(())
+}
+
+fn user_makes(cx: &Cx) -> Res {
+    v2()?;
+    let mut b = bundle(cx, USER, &["nosuid", "noexec", "nodev"])?;
+    let said =
+        cx.sh(&mut b, "mkdir /sys/fs/cgroup/sub && echo 0 > /sys/fs/cgroup/sub/cgroup.procs && cat /proc/self/cgroup")?;
+    ensure!(said.contains("/sub"), "{said}");
+    Ok(())
+}
+
+fn read_only(cx: &Cx) -> Res {
+    v2()?;
+    let mut b = bundle(cx, USER, &["nosuid", "noexec", "nodev", "ro"])?;
+    cx.sleeping(&mut b)?;
+    same!(owners(&b)?, vec![(0, 0)], "owners of the directory and of cgroup.procs");
+    Ok(())
+}
+
+fn no_namespace(cx: &Cx) -> Res {
+    let mut b = bundle(cx, USER, &["nosuid", "noexec", "nodev"])?;
+    b.namespace("cgroup", None);
+    cx.sleeping(&mut b)?;
+    ensure!(owners(&b)?.iter().all(|owners| *owners == (0, 0)), "{:?}", owners(&b)?);
+    Ok(())
+}
+
+/// What systemd or a runtime inside does: leave the top for a child of its own.
+const MOVES: &str = "for d in /sys/fs/cgroup /sys/fs/cgroup/*; do [ -e $d/cgroup.procs ] || continue
+    mkdir $d/inner && for f in cpuset.cpus cpuset.mems; do [ -e $d/inner/$f ] && cat $d/$f > $d/inner/$f; done
+    echo 0 > $d/inner/cgroup.procs || echo failed; [ -d $d/inner ] && [ $d = /sys/fs/cgroup ] && break; done; ";
+
+fn root_makes(cx: &Cx) -> Res {
+    let mut b = bundle(cx, 0, &["nosuid", "noexec", "nodev"])?;
+    let said = cx.sh(&mut b, &format!("{MOVES} cat /proc/self/cgroup"))?;
+    ensure!(said.contains("/inner") && !said.contains("failed"), "{said}");
+    let path = b.config["linux"]["cgroupsPath"].as_str().unwrap_or_default();
+    ensure!(cgroup::directories(path).is_empty(), "left: {:?}", cgroup::directories(path));
+    Ok(())
+}
+
+/// The init itself sits in a cgroup below the container's, with a child in the host's pid namespace.
+fn init_moved(cx: &Cx) -> Res {
+    let mut b = bundle(cx, 0, &["nosuid", "noexec", "nodev"])?;
+    b.namespace("pid", None).sh(&format!("{MOVES} setsid sleep 100 & echo up; sleep 100"));
+    let c = cx.up(&b)?;
+    cx.hears(&c, "up")?;
+    cx.delete_force(&c.id)?;
+    let path = b.config["linux"]["cgroupsPath"].as_str().unwrap_or_default();
+    ensure!(cgroup::directories(path).is_empty(), "left: {:?}", cgroup::directories(path));
+    Ok(())
+}

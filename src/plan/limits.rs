@@ -1,0 +1,52 @@
+//! What the container's cgroups allow, and whose they are.
+
+use crate::cgroup::limits::{Limits, Version};
+use crate::cgroup::systemd::unit::{self, Property};
+use crate::config::resources::Resources;
+use crate::config::{Config, MountSource};
+use crate::error::{Error, Result};
+
+use super::cgroupfs::{Hierarchies, Placement};
+use super::mounts::MOUNT_ATTR_RDONLY;
+use super::{Draft, Manager, Request};
+
+/// What the cgroups are to allow, for whoever makes them.
+pub(super) fn limits(
+    draft: &mut Draft,
+    config: &Config,
+    request: &Request,
+    placement: &Placement,
+) -> Result<(Limits, Vec<Property>)> {
+    let version = match &placement.hierarchies {
+        Hierarchies::V1 { .. } => Version::V1,
+        Hierarchies::V2 { .. } => Version::V2,
+        Hierarchies::None if config.resources == Resources::default() => return Ok(Default::default()),
+        Hierarchies::None if request.manager == Manager::Disabled => {
+            draft.warnings.push("linux.resources is left out: the container gets no cgroup".to_owned());
+            return Ok(Default::default());
+        }
+        Hierarchies::None => {
+            return Err(Error::new("this host has no cgroups")
+                .at("/linux/resources")
+                .hint("--cgroup-manager disabled leaves the limits out"));
+        }
+    };
+    let limits = Limits::new(&config.resources, version)?;
+    let properties = match &placement.unit {
+        Some(unit) => unit::properties(unit, &config.resources, &limits, &config.annotations, version)?,
+        None => Vec::new(),
+    };
+    Ok((limits, properties))
+}
+
+/// config-linux.md, Cgroup ownership: on v2, a container with a cgroup namespace of its own that is shown its cgroup
+/// writable may make cgroups in it; one that is not root needs to own it for that.
+pub(super) fn cgroup_owner(config: &Config, placement: &Placement) -> Option<u32> {
+    let writable = |mount: &crate::config::Mount| {
+        mount.source == MountSource::Cgroup && mount.options.attr.set & MOUNT_ATTR_RDONLY == 0
+    };
+    let delegated = matches!(placement.hierarchies, Hierarchies::V2 { .. })
+        && config.namespaces.cgroup.is_new()
+        && config.mounts.iter().any(writable);
+    Some(config.process.user.uid).filter(|uid| delegated && *uid != 0)
+}
