@@ -13,6 +13,7 @@ mod process;
 mod rootfs;
 mod seccomp;
 mod stress;
+mod systemd;
 mod verbs;
 
 use crate::case::Case;
@@ -30,6 +31,7 @@ pub fn all() -> Vec<Case> {
         seccomp::cases(),
         hooks::cases(),
         cgroups::cases(),
+        systemd::cases(),
         config::cases(),
         stress::cases(),
         crash::cases(),

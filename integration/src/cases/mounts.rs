@@ -483,7 +483,7 @@ fn cgroup_mount(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     b.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]);
     let mounts = cx.mounts(&mut b)?;
-    let path = b.config["linux"]["cgroupsPath"].as_str().unwrap_or_default().to_owned();
+    let path = b.cgroup();
     let own: Vec<&Mount> =
         mounts.iter().filter(|m| m.kind == "cgroup" && m.point.starts_with("/sys/fs/cgroup/")).collect();
     if own.is_empty() {
