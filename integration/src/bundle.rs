@@ -2,6 +2,7 @@
 //! `runc spec` that a case edits through JSON pointers.
 
 use crate::case::Res;
+use crate::cgroup;
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
@@ -166,6 +167,11 @@ impl Bundle {
             list.retain(|m| m["destination"] != destination);
         }
         self
+    }
+
+    /// Where its cgroup is in each hierarchy, whichever driver the path is for.
+    pub fn cgroup(&self) -> String {
+        cgroup::resolve(self.config["linux"]["cgroupsPath"].as_str().unwrap_or_default())
     }
 
     pub fn save(&self) -> Res {

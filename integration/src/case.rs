@@ -50,6 +50,9 @@ macro_rules! same {
     }};
 }
 
+/// A known difference of more than one area.
+pub const CRUN_LEAVES: &str = "1.21 on v2 leaves the cgroup of a create that fails";
+
 /// Adds a sentence in front of an error.
 pub trait Context<T> {
     fn context(self, what: impl std::fmt::Display) -> Res<T>;

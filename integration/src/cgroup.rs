@@ -1,5 +1,6 @@
 //! The machine's cgroup hierarchies, v1 and v2 alike.
 
+use rustix::fs::getxattr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,8 +20,19 @@ pub fn hierarchies() -> Vec<PathBuf> {
     found
 }
 
-/// The directories of this name in the hierarchies that have it.
+/// A cgroupsPath as a path in the hierarchies: `a-b.slice:prefix:name` is the scope
+/// `prefix-name.scope` in the slice `a-b.slice`, which is in `a.slice`.
+pub fn resolve(path: &str) -> String {
+    let parts: Vec<&str> = path.split(':').collect();
+    let [slice, prefix, name] = parts[..] else { return path.to_owned() };
+    let words: Vec<&str> = slice.trim_end_matches(".slice").split('-').collect();
+    let slices: String = (1..=words.len()).map(|n| format!("/{}.slice", words[..n].join("-"))).collect();
+    format!("{slices}/{prefix}-{name}.scope")
+}
+
+/// The directories of this cgroupsPath in the hierarchies that have it.
 pub fn directories(path: &str) -> Vec<PathBuf> {
+    let path = resolve(path);
     let inside = path.trim_start_matches('/');
     hierarchies().into_iter().map(|h| h.join(inside)).filter(|p| p.is_dir()).collect()
 }
@@ -45,6 +57,44 @@ pub fn make(path: &str) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// `TOP/NAME`, and the v2 controllers that are there may be used below it. (Nothing is
+/// enabled in the root: that is the machine's own affair.)
+pub fn make_parent(top: &str, name: &str) -> std::io::Result<()> {
+    let path = format!("{top}/{name}");
+    make(&path)?;
+    let enabled: Vec<&str> = if top.is_empty() { vec![&path] } else { vec![top, &path] };
+    for dir in enabled.into_iter().flat_map(directories) {
+        enable_controllers(&dir);
+    }
+    Ok(())
+}
+
+/// A directory with processes of its own refuses; it stays as it is.
+fn enable_controllers(dir: &Path) {
+    let all = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
+    for c in all.split_whitespace() {
+        let _ = fs::write(dir.join("cgroup.subtree_control"), format!("+{c}"));
+    }
+}
+
+/// The cgroup around this process that systemd has delegated, as a path in the v2
+/// hierarchy; empty without one. Elsewhere systemd may take controllers away at any
+/// time, and with them the limits that a case has set.
+pub fn delegated() -> String {
+    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = text.lines().find_map(|l| l.strip_prefix("0::")).unwrap_or_default();
+    if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        return String::new();
+    }
+    let mut ancestors = Path::new(own).ancestors().skip(1);
+    let found = ancestors.find(|dir| {
+        let dir = Path::new("/sys/fs/cgroup").join(dir.strip_prefix("/").unwrap_or(dir));
+        let mut value = [0; 8];
+        getxattr(dir, "trusted.delegate", &mut value).is_ok_and(|n| n == 1 && value[0] == b'1')
+    });
+    found.map(|d| d.display().to_string()).unwrap_or_default()
 }
 
 /// Directories below `top` whose own name contains the tag (not those below
@@ -90,6 +140,16 @@ pub fn paths(text: &str) -> Vec<&str> {
 
 fn last_field(line: &str) -> Option<&str> {
     line.splitn(3, ':').nth(2)
+}
+
+/// The pids in a cgroup and those below it: crun puts a container into
+/// SCOPE/container.
+pub fn members(dir: &Path) -> Vec<i32> {
+    let mut all = procs(dir);
+    for c in children(dir) {
+        all.extend(members(&c));
+    }
+    all
 }
 
 /// The pids in a cgroup (of one hierarchy's directory).

@@ -53,9 +53,14 @@ impl Cx {
         format!("{}-{}", self.options.tag, self.next())
     }
 
-    /// A name below the case's own cgroup parent.
+    /// A fresh cgroupsPath as the driver wants it: a directory below the case's own
+    /// parent, or a scope `TAG-gN.scope` in the run's slice.
     pub fn cgroup(&self) -> String {
-        format!("/{0}/{0}-g{1}", self.options.tag, self.next())
+        let o = &self.options;
+        if o.systemd() {
+            return format!("{}:{}:g{}", o.slice, o.tag, self.next());
+        }
+        format!("{}/{}-g{}", o.cgroup_parent(), o.tag, self.next())
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -70,7 +75,7 @@ impl Cx {
     /// The runtime with `--root`; the caller adds the verb.
     pub fn runtime(&self, verb: &str) -> Run {
         let base = self.dir.join(format!("run{}", self.next()));
-        Run::new(&self.options.runtime, &self.root(), base).arg(verb)
+        Run::new(&self.options, &self.root(), base).arg(verb)
     }
 
     /// `VERB --bundle DIR ID`, the config written.

@@ -1,12 +1,14 @@
-//! What a case may not leave behind: processes, mounts, descriptors, cgroups,
+//! What a case may not leave behind: processes, mounts, descriptors, cgroups, units,
 //! state. Looked at from the worker, beside the case.
 
 use crate::case::open_fds;
 use crate::cgroup;
 use crate::mountinfo;
+use crate::options::Options;
+use crate::systemd;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,15 +23,15 @@ pub struct Before {
 const GRACE: Duration = Duration::from_secs(2);
 
 impl Before {
-    pub fn look() -> Self {
-        Self { processes: processes(), mounts: mounts(), fds: open_fds() }
+    pub fn look(options: &Options) -> Self {
+        Self { processes: processes(options.init), mounts: mounts(), fds: open_fds() }
     }
 
     /// One sentence for each thing that was not there before.
-    pub fn leftovers(&self, state: &Path, tag: &str) -> Vec<String> {
+    pub fn leftovers(&self, state: &Path, options: &Options) -> Vec<String> {
         let end = Instant::now() + GRACE;
         loop {
-            let left = self.now(state, tag);
+            let left = self.now(state, options);
             if left.is_empty() || Instant::now() > end {
                 return left;
             }
@@ -37,9 +39,9 @@ impl Before {
         }
     }
 
-    fn now(&self, state: &Path, tag: &str) -> Vec<String> {
+    fn now(&self, state: &Path, options: &Options) -> Vec<String> {
         let mut left = Vec::new();
-        for pid in processes().difference(&self.processes) {
+        for pid in processes(options.init).difference(&self.processes) {
             left.push(format!("process {pid} ({})", command_line(*pid)));
         }
         if mounts() != self.mounts {
@@ -48,17 +50,25 @@ impl Before {
         if open_fds() != self.fds {
             left.push(format!("descriptors: {} before, {} after", self.fds, open_fds()));
         }
-        left.extend(cgroups_left(tag));
+        left.extend(cgroups_left(options));
+        if options.systemd() {
+            left.extend(systemd::units(&options.tag).iter().map(|u| format!("unit {u}")));
+        }
         for entry in fs::read_dir(state).into_iter().flatten().flatten() {
-            left.push(format!("state {}", entry.file_name().to_string_lossy()));
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // crun keeps compiled seccomp filters for all containers there.
+            if !(name == ".cache" && options.kind == "crun") {
+                left.push(format!("state {name}"));
+            }
         }
         left
     }
 
     /// Removes what is left, by the pids and paths that were found.
-    pub fn clean(&self, tag: &str) {
+    pub fn clean(&self, options: &Options) {
+        let tag = &options.tag;
         for round in 0..50 {
-            let left: Vec<i32> = processes().difference(&self.processes).copied().collect();
+            let left: Vec<i32> = processes(options.init).difference(&self.processes).copied().collect();
             for pid in &left {
                 if let Some(p) = Pid::from_raw(*pid) {
                     let _ = kill_process(p, Signal::KILL);
@@ -71,6 +81,9 @@ impl Before {
             std::thread::sleep(Duration::from_millis(if round == 0 { 0 } else { 10 }));
         }
         self.unmount_new();
+        if options.systemd() {
+            systemd::stop(&systemd::units(tag));
+        }
         for h in cgroup::hierarchies() {
             cgroup::remove_tagged(&h, tag);
         }
@@ -99,13 +112,14 @@ fn thaw(tag: &str) {
     }
 }
 
-/// The case's own parent (`/TAG`) was made by the worker; below it, and anywhere
-/// else with the tag in its name, nothing may be.
-fn cgroups_left(tag: &str) -> Vec<String> {
+/// The case's own parent was made by the worker; below it, and anywhere else with
+/// the tag in its name, nothing may be.
+fn cgroups_left(options: &Options) -> Vec<String> {
     let mut left: Vec<String> = Vec::new();
+    let own = options.cgroup_parent();
     for h in cgroup::hierarchies() {
-        for dir in cgroup::tagged(&h, tag) {
-            if dir == h.join(tag) {
+        for dir in cgroup::tagged(&h, &options.tag) {
+            if dir == h.join(own.trim_start_matches('/')) {
                 left.extend(cgroup::children(&dir).iter().map(|d| format!("cgroup {}", d.display())));
             } else {
                 left.push(format!("cgroup {}", dir.display()));
@@ -120,9 +134,30 @@ fn cgroups_left(tag: &str) -> Vec<String> {
     left
 }
 
-fn processes() -> BTreeSet<i32> {
+/// The sandbox's init and its descendants. It adopts the orphans (as pid 1 or as
+/// their subreaper), so what does not descend from it is not the sandbox's.
+pub fn processes(init: i32) -> BTreeSet<i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|e| e.file_name().to_string_lossy().parse().ok()).collect()
+    let pids = entries.filter_map(|e| e.file_name().to_string_lossy().parse().ok());
+    let parents: BTreeMap<i32, i32> = pids.filter_map(|p| Some((p, parent(p)?))).collect();
+    let descends = |mut pid: i32| {
+        while pid != init {
+            match parents.get(&pid) {
+                Some(&p) if p != 0 => pid = p,
+                _ => return false,
+            }
+        }
+        true
+    };
+    parents.keys().copied().filter(|p| descends(*p)).collect()
+}
+
+/// None: it has gone meanwhile.
+fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // PID (COMMAND) STATE PARENT …: the command may have blanks and brackets.
+    let text = String::from_utf8_lossy(&stat).into_owned();
+    text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn command_line(pid: i32) -> String {

@@ -7,6 +7,7 @@
 //! main      parses argv, starts one sandbox per job, sums up, removes the cgroups
 //!   launcher  unshares mount, pid, net and ipc
 //!     init      pid 1 of the sandbox: private mounts, fresh /proc, reaps orphans
+//!               (--driver systemd: a subreaper, in the pid namespace of systemd)
 //!       worker    runs the cases one after the other, looks for what they left
 //!         case      one process per case, so that a limit can end it
 //!           the runtime, its container
@@ -26,6 +27,7 @@ mod probe;
 mod run;
 mod sandbox;
 mod sockets;
+mod systemd;
 mod worker;
 
 use std::path::Path;

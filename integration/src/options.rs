@@ -2,17 +2,21 @@
 //! environment variable.
 
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub const VARIABLE: &str = "FERRUN_INTEGRATION";
 
 pub const USAGE: &str = "\
 usage: ferrun-integration [--runtime PATH] [--filter SUBSTR]... [--list] [--jobs N]
-                          [--cycles N] [--parallel M] [--limit SECONDS] [--verbose] [--strict]
+                          [--driver D] [--cycles N] [--parallel M] [--limit SECONDS]
+                          [--verbose] [--strict]
 
   --runtime PATH    the runtime to test (default: the repository's release ferrun)
   --filter SUBSTR   only cases whose name contains it (may be repeated: any of them)
+  --driver D        cgroupfs (default), or systemd: the runtime gets --systemd-cgroup and asks
+                    the systemd of this machine for scopes
   --list            print the names of the cases
   --jobs N          that many sandboxes beside each other (default 1)
   --cycles N        rounds of stress::cycles (default 20)
@@ -29,6 +33,8 @@ pub struct Options {
     /// The version, for cases about things that came later.
     pub version: String,
     pub filters: Vec<String>,
+    /// Who makes the cgroups: the runtime itself, or systemd at its bidding.
+    pub driver: Driver,
     pub list: bool,
     pub jobs: usize,
     pub job: usize,
@@ -41,6 +47,37 @@ pub struct Options {
     pub base: PathBuf,
     /// Part of every container id and cgroup name of this run.
     pub tag: String,
+    /// The cgroup (of each hierarchy) in which every case gets a parent of its own:
+    /// empty for the root.
+    pub cgroups: String,
+    /// The slice of all scopes of this run.
+    pub slice: String,
+    /// The pid of the sandbox's init: all that the cases start descends from it.
+    pub init: i32,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Driver {
+    #[default]
+    Cgroupfs,
+    Systemd,
+}
+
+impl Driver {
+    fn parse(word: &str) -> Result<Self, String> {
+        match word {
+            "cgroupfs" => Ok(Self::Cgroupfs),
+            "systemd" => Ok(Self::Systemd),
+            _ => Err(format!("--driver {word}: cgroupfs or systemd")),
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cgroupfs => "cgroupfs",
+            Self::Systemd => "systemd",
+        }
+    }
 }
 
 impl Options {
@@ -57,6 +94,7 @@ impl Options {
             match name {
                 "--runtime" => o.runtime = PathBuf::from(value()?),
                 "--filter" => o.filters.push(value()?),
+                "--driver" => o.driver = Driver::parse(&value()?)?,
                 "--list" => o.list = true,
                 "--verbose" => o.verbose = true,
                 "--strict" => o.strict = true,
@@ -75,6 +113,7 @@ impl Options {
             "runtime": self.runtime, "kind": self.kind, "version": self.version, "filters": self.filters,
             "jobs": self.jobs, "job": self.job, "cycles": self.cycles, "parallel": self.parallel,
             "limit": self.limit, "verbose": self.verbose, "strict": self.strict, "base": self.base, "tag": self.tag,
+            "driver": self.driver.name(), "cgroups": self.cgroups, "slice": self.slice, "init": self.init,
         });
         command.env(VARIABLE, v.to_string());
     }
@@ -104,7 +143,29 @@ impl Options {
             strict: v["strict"] == true,
             base: s("base").into(),
             tag: s("tag"),
+            driver: Driver::parse(&s("driver"))?,
+            cgroups: s("cgroups"),
+            slice: s("slice"),
+            init: n("init") as i32,
         })
+    }
+
+    pub fn systemd(&self) -> bool {
+        self.driver == Driver::Systemd
+    }
+
+    /// What stands before every verb of the runtime.
+    pub fn globals(&self, root: &Path) -> Vec<OsString> {
+        let mut all = vec!["--root".into(), root.into()];
+        if self.systemd() {
+            all.push("--systemd-cgroup".into());
+        }
+        all
+    }
+
+    /// A case's own parent: cgroups that it makes or names itself go there.
+    pub fn cgroup_parent(&self) -> String {
+        format!("{}/{}", self.cgroups, self.tag)
     }
 
     pub fn wants(&self, name: &str) -> bool {

@@ -4,6 +4,7 @@
 //! a pipe would never end.
 
 use crate::case::{Res, broken};
+use crate::options::Options;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Write;
@@ -25,11 +26,11 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(runtime: &Path, root: &Path, base: PathBuf) -> Self {
-        let mut command = Command::new(runtime);
+    pub fn new(options: &Options, root: &Path, base: PathBuf) -> Self {
+        let mut command = Command::new(&options.runtime);
         // Nothing of whoever runs the tests: neither sockets nor secrets.
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        Self { command, globals: vec!["--root".into(), root.into()], verb: Vec::new(), stdin: None, base, limit: LIMIT }
+        Self { command, globals: options.globals(root), verb: Vec::new(), stdin: None, base, limit: LIMIT }
     }
 
     /// An option before the verb.

@@ -5,10 +5,10 @@
 
 use crate::cgroup;
 use crate::options::Options;
-use crate::{cases, worker};
+use crate::{cases, systemd, worker};
 use nix::sched::CloneFlags;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
-use rustix::process::{Signal, WaitOptions, set_parent_process_death_signal, wait};
+use rustix::process::{Signal, WaitOptions, getpid, set_child_subreaper, set_parent_process_death_signal, wait};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -42,8 +42,16 @@ fn outer(args: &[String]) -> Result<ExitCode, String> {
     find_runtime(&mut options)?;
     options.tag = format!("frit{}", std::process::id());
     options.base = std::env::temp_dir().join(&options.tag);
+    options.cgroups = cgroup::delegated();
+    options.slice = format!("{}-cases.slice", options.tag);
+    if options.systemd() && !systemd::is_here() {
+        return Err("--driver systemd: this machine does not run systemd".into());
+    }
     std::fs::create_dir(&options.base).map_err(|e| format!("mkdir {}: {e}", options.base.display()))?;
     let sum = run_jobs(&options);
+    if options.systemd() {
+        systemd::stop(&systemd::units(&options.tag));
+    }
     // Whatever way the sandboxes ended: by now every process in them is dead.
     for hierarchy in cgroup::hierarchies() {
         cgroup::remove_tagged(&hierarchy, &options.tag);
@@ -142,8 +150,11 @@ pub fn launcher() -> ExitCode {
     // Whoever started us may have left descriptors open (flock does): the cases
     // count theirs from 3.
     crate::probe::close_on_exec_from(3);
-    let flags =
-        CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC;
+    let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC;
+    // A runtime tells systemd the pid of a container's init: both must mean the same by it.
+    if !Options::inherited().is_ok_and(|o| o.systemd()) {
+        flags |= CloneFlags::CLONE_NEWPID;
+    }
     if let Err(e) = nix::sched::unshare(flags) {
         eprintln!("unshare: {e}");
         return ExitCode::from(2);
@@ -158,12 +169,12 @@ pub fn launcher() -> ExitCode {
     }
 }
 
-/// `__init`: pid 1. Prepares the mounts, starts the worker, reaps what is
+/// `__init`: pid 1, or like it. Prepares the mounts, starts the worker, reaps what is
 /// orphaned, as containerd's shim or systemd would.
 pub fn init() -> ExitCode {
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let options = match Options::inherited().and_then(|o| prepare(&o).map(|()| o)) {
-        Ok(o) => o,
+        Ok(o) => Options { init: std::process::id() as i32, ..o },
         Err(e) => {
             eprintln!("sandbox: {e}");
             return ExitCode::from(2);
@@ -191,6 +202,7 @@ pub fn init() -> ExitCode {
 }
 
 fn prepare(options: &Options) -> Result<(), String> {
+    let _ = set_child_subreaper(Some(getpid()));
     let text = |what: &'static str| move |e: rustix::io::Errno| format!("{what}: {e}");
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).map_err(text("make / private"))?;
     mount("proc", "/proc", "proc", MountFlags::empty(), None).map_err(text("mount /proc"))?;

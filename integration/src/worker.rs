@@ -87,20 +87,20 @@ fn judge(options: &Options, case: &Case, n: usize) -> Verdict {
 
 fn attempt(options: &Options, case: &Case, n: usize) -> Verdict {
     let mut o = options.clone();
-    o.tag = format!("{}c{n}", options.tag);
+    // Of one length: no case's tag is the beginning of another's.
+    o.tag = format!("{}c{n:04}", options.tag);
     let dir = options.base.join(format!("case{n}"));
-    let parent = format!("/{}", o.tag);
-    let before = Before::look();
-    let made = fs::create_dir(&dir).and_then(|()| cgroup::make(&parent));
+    let before = Before::look(&o);
+    let made = fs::create_dir(&dir).and_then(|()| cgroup::make_parent(&o.cgroups, &o.tag));
     let verdict = match made {
         Ok(()) => in_its_own_process(&o, case, &dir),
         Err(e) => Verdict::Fail(format!("cannot prepare: {e}")),
     };
-    let left = before.leftovers(&dir.join("root"), &o.tag);
+    let left = before.leftovers(&dir.join("root"), &o);
     if options.verbose && matches!(verdict, Verdict::Fail(_)) {
         print_log(&dir);
     }
-    before.clean(&o.tag);
+    before.clean(&o);
     let _ = fs::remove_dir_all(&dir);
     match verdict {
         Verdict::Ok | Verdict::Skip(_) if !left.is_empty() => {

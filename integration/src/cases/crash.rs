@@ -5,6 +5,7 @@ use crate::case::{Case, Context, Res, case};
 use crate::cgroup;
 use crate::cx::Cx;
 use crate::ensure;
+use crate::leaks::processes;
 use crate::run::eventually;
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
@@ -41,8 +42,7 @@ fn killed_at(cx: &Cx, arguments: &[&str], n: usize) -> Res<bool> {
     let mut child = Command::new("/bin/sh")
         .args(["-c", "kill -STOP $$; exec \"$0\" \"$@\""])
         .arg(&cx.options.runtime)
-        .arg("--root")
-        .arg(cx.root())
+        .args(cx.options.globals(&cx.root()))
         .args(arguments)
         .env_clear()
         .stdin(Stdio::null())
@@ -90,15 +90,14 @@ fn clean(cx: &Cx, id: &str, path: &str, at: usize) -> Res {
     ensure!(names.is_empty(), "killed at stop {at}: in the state root {names:?}");
     // The case process, its worker and init are the only ones beside a container.
     eventually(&format!("the processes of the one killed at stop {at} are gone"), || {
-        let pids = fs::read_dir("/proc")?.flatten().filter(|e| e.file_name().to_string_lossy().parse::<i32>().is_ok());
-        Ok(pids.count() <= 3)
+        Ok(processes(cx.options.init).len() <= 3)
     })
 }
 
 fn sweep(cx: &Cx, after: After) -> Res {
     let mut b = cx.bundle()?;
     b.args(&["/bin/sleep", "1000"]).save()?;
-    let path = b.config["linux"]["cgroupsPath"].as_str().unwrap_or_default().to_owned();
+    let path = b.cgroup();
     let bundle = b.dir.display().to_string();
     let id = cx.id();
     let mut at = 0;
@@ -125,7 +124,7 @@ fn sweep(cx: &Cx, after: After) -> Res {
 fn sweep_verb(cx: &Cx, verb: &str, running: bool) -> Res {
     let mut b = cx.bundle()?;
     b.args(&["/bin/sleep", "1000"]);
-    let path = b.config["linux"]["cgroupsPath"].as_str().unwrap_or_default().to_owned();
+    let path = b.cgroup();
     let mut at = 0;
     loop {
         let c = cx.create(&b)?;

@@ -128,14 +128,10 @@ fn listen_fds(cx: &Cx) -> Res {
 fn closed_stdio(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     b.sh("/probe fds > /tmp/fds").save()?;
-    let line = format!(
-        "exec '{}' --root '{}' run --bundle '{}' {} <&- >&- 2>&-",
-        cx.options.runtime.display(),
-        cx.root().display(),
-        b.dir.display(),
-        cx.id()
-    );
-    let status = std::process::Command::new("/bin/sh").arg("-c").arg(&line).status()?;
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", "exec \"$0\" \"$@\" <&- >&- 2>&-"]).arg(&cx.options.runtime);
+    let status =
+        command.args(cx.options.globals(&cx.root())).args(["run", "--bundle"]).arg(&b.dir).arg(cx.id()).status()?;
     if !status.success() {
         // To refuse is fine as well; nothing may be left (the harness looks).
         return Ok(());

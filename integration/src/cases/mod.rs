@@ -14,6 +14,7 @@ mod process;
 mod rootfs;
 mod seccomp;
 mod stress;
+mod systemd;
 mod verbs;
 
 use crate::case::Case;
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Case> {
         hooks::cases(),
         cgroups::cases(),
         delegation::cases(),
+        systemd::cases(),
         config::cases(),
         stress::cases(),
         crash::cases(),

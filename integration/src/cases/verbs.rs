@@ -353,7 +353,7 @@ fn managers_options(cx: &Cx) -> Res {
 fn cgroup_manager(cx: &Cx) -> Res {
     let b = cx.bundle()?;
     b.save()?;
-    for manager in ["cgroupfs", "disabled"] {
+    for manager in [cx.options.driver.name(), "disabled"] {
         let run = cx.runtime("run").global("--cgroup-manager").global(manager);
         run.arg("--bundle").arg(&b.dir).arg(cx.id()).out()?.ok()?;
     }
