@@ -2,7 +2,7 @@
 
 use ferrun_bench::shape;
 
-use crate::sys::{Done, sys, write_file};
+use crate::sys::{Done, sys, write_each, write_file};
 use crate::{Group, Job, c};
 
 pub(crate) fn make(job: &Job) -> Done<()> {
@@ -17,7 +17,7 @@ pub(crate) fn make(job: &Job) -> Done<()> {
 }
 
 fn inherit_cpuset(group: &Group) -> Done<()> {
-    let parent = group.path.trim_end_matches("/floor");
+    let parent = group.path.rsplit_once('/').map_or("/", |(parent, _)| parent);
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let value = std::fs::read(format!("{parent}/{file}")).unwrap_or_default();
         write_file(&c(&format!("{}/{file}", group.path)), &value)?;
@@ -29,7 +29,7 @@ fn limit(job: &Job) -> Done<()> {
     for group in &job.cgroups {
         let set = |file: &str, value: &str| write_file(&c(&format!("{}/{file}", group.path)), value.as_bytes());
         match group.hierarchy.as_str() {
-            "devices" => limit_devices(job, &set)?,
+            "devices" => limit_devices(&group.path)?,
             "memory" if job.full => set("memory.limit_in_bytes", &shape::MEMORY_LIMIT.to_string())?,
             "pids" if job.full => set("pids.max", &shape::PIDS_LIMIT.to_string())?,
             "cpu" if job.full => {
@@ -43,15 +43,15 @@ fn limit(job: &Job) -> Done<()> {
     Ok(())
 }
 
-fn limit_devices(job: &Job, set: &dyn Fn(&str, &str) -> Done<()>) -> Done<()> {
-    set("devices.deny", "a")?;
-    // The minimal bundle says only "deny all"; the default devices are every runtime's own addition.
-    let rules = shape::DEVICES_FULL.iter().skip(if job.full { 0 } else { 2 });
-    for (kind, major, minor, access) in rules {
-        let number = |n: &Option<i64>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
-        set("devices.allow", &format!("{kind} {}:{} {access}", number(major), number(minor)))?;
-    }
-    Ok(())
+/// The minimal bundle says only "deny all"; the rest is every runtime's own addition.
+fn limit_devices(group: &str) -> Done<()> {
+    write_file(&c(&format!("{group}/devices.deny")), b"a")?;
+    let number = |n: &Option<i64>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
+    let rule = |&(kind, major, minor, access): &shape::DeviceRule| {
+        format!("{kind} {}:{} {access}", number(&major), number(&minor))
+    };
+    // The kernel takes one rule a write, but the file need not be opened for each.
+    write_each(&c(&format!("{group}/devices.allow")), shape::DEVICES.iter().map(rule))
 }
 
 /// Done by the child: a single-threaded process that writes `0` into `tasks` spares the kernel the lock that every

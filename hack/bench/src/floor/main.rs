@@ -5,7 +5,7 @@
 //! the child joins v1 cgroups through `tasks`, the old mount API, binds instead of cgroup mounts, no second exec.
 //!
 //! ```text
-//! floor min|full|min-limits|full-limits ROOTFS CGROUP_PARENT [HIERARCHY:HIERARCHY:…]
+//! floor min|full|min-limits|full-limits ROOTFS CGROUP [HIERARCHY:HIERARCHY:…]
 //! floor hello                  the start and end of a small static program: the floor of state, start, kill, delete
 //! floor rss FILE PROGRAM ARG…  runs it and writes its peak RSS (KiB): see `launch`
 //! ```
@@ -52,18 +52,18 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["rss", file, program @ ..] if !program.is_empty() => launch::report_peak(file, program),
-        [kind, rootfs, parent] => run(kind, rootfs, parent, &shape::HIERARCHIES),
-        [kind, rootfs, parent, hierarchies] => run(kind, rootfs, parent, &hierarchies.split(':').collect::<Vec<_>>()),
+        [kind, rootfs, cgroup] => run(kind, rootfs, cgroup, &shape::HIERARCHIES),
+        [kind, rootfs, cgroup, hierarchies] => run(kind, rootfs, cgroup, &hierarchies.split(':').collect::<Vec<_>>()),
         _ => {
             eprintln!(
-                "usage: floor min|full|min-limits|full-limits ROOTFS CGROUP_PARENT [HIERARCHY:…]\n       floor hello\n       floor rss FILE PROGRAM ARG…"
+                "usage: floor min|full|min-limits|full-limits ROOTFS CGROUP [HIERARCHY:…]\n       floor hello\n       floor rss FILE PROGRAM ARG…"
             );
             ExitCode::from(2)
         }
     }
 }
 
-fn run(kind: &str, rootfs: &str, parent: &str, hierarchies: &[&str]) -> ExitCode {
+fn run(kind: &str, rootfs: &str, cgroup: &str, hierarchies: &[&str]) -> ExitCode {
     let (full, limits) = match kind {
         "min" => (false, false),
         "full" => (true, false),
@@ -76,7 +76,7 @@ fn run(kind: &str, rootfs: &str, parent: &str, hierarchies: &[&str]) -> ExitCode
     };
     let cgroups = hierarchies
         .iter()
-        .map(|h| Group { hierarchy: (*h).to_owned(), path: format!("/sys/fs/cgroup/{h}/{parent}/floor") })
+        .map(|h| Group { hierarchy: (*h).to_owned(), path: format!("/sys/fs/cgroup/{h}/{cgroup}") })
         .collect();
     let job = Job { full, limits, rootfs: rootfs.to_owned(), cgroups };
     match whole_life(&job) {

@@ -111,10 +111,16 @@ pub(crate) fn wait(pid: libc::c_long) -> Done<i32> {
 }
 
 pub(crate) fn write_file(path: &CStr, text: &[u8]) -> Done<()> {
-    let on = || path.to_string_lossy().into_owned();
-    let raw = sys!(open, path, libc::O_WRONLY | libc::O_CLOEXEC, 0; "");
-    let fd = raw.map_err(|failed| Failed { on: on(), ..failed })? as i32;
-    let written = sys!(write, fd, text.as_ptr(), text.len(); "");
-    sys!(close, fd; "")?;
-    written.map(drop).map_err(|failed| Failed { on: on(), ..failed })
+    write_each(path, [text])
+}
+
+/// One write for each text.
+pub(crate) fn write_each<T: AsRef<[u8]>>(path: &CStr, texts: impl IntoIterator<Item = T>) -> Done<()> {
+    let named = |failed| Failed { on: path.to_string_lossy().into_owned(), ..failed };
+    let fd = sys!(open, path, libc::O_WRONLY | libc::O_CLOEXEC, 0; "").map_err(named)? as i32;
+    for text in texts {
+        let text = text.as_ref();
+        sys!(write, fd, text.as_ptr(), text.len(); "").map_err(named)?;
+    }
+    sys!(close, fd; "").map(drop)
 }
