@@ -55,6 +55,8 @@ pub const HOSTNAME: &str = "bench";
 // Limits of the full bundle (not with `--no-limits`).
 pub const MEMORY_LIMIT: u64 = 256 << 20;
 pub const CPU_SHARES: u64 = 512;
+/// What v2 has instead: 1 + (shares - 2) * 9999 / 262142, the older of two formulas in use.
+pub const CPU_WEIGHT: u64 = 20;
 pub const CPU_QUOTA: i64 = 50_000;
 pub const CPU_PERIOD: u64 = 100_000;
 pub const PIDS_LIMIT: i64 = 100;

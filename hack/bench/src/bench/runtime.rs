@@ -147,7 +147,7 @@ impl<'a> Ground<'a> {
             let kind = format!("{}{}", bundle.name(), if self.limits { "-limits" } else { "" });
             let rootfs = bundle::rootfs(self.place, payload).to_string_lossy().into_owned();
             words.extend([runtime.path.clone(), kind, rootfs, bundle::cgroup(self.place, &runtime.name, bundle)]);
-            words.push(self.place.hierarchies.join(":"));
+            words.push(self.place.layout.word());
         } else {
             let dir = bundle::dir(self.place, &runtime.name, bundle, payload);
             words.extend(self.verb(runtime, "run"));
