@@ -52,15 +52,18 @@ pub const GIDS_FULL: [u32; 2] = [10, 27];
 pub const OOM_SCORE_ADJ_FULL: i32 = 100;
 pub const HOSTNAME: &str = "bench";
 
-// Limits of the full bundle, only with `--limits`.
+// Limits of the full bundle (not with `--no-limits`).
 pub const MEMORY_LIMIT: u64 = 256 << 20;
 pub const CPU_SHARES: u64 = 512;
+/// What v2 has instead: 1 + (shares - 2) * 9999 / 262142, the older of two formulas in use.
+pub const CPU_WEIGHT: u64 = 20;
 pub const CPU_QUOTA: i64 = 50_000;
 pub const CPU_PERIOD: u64 = 100_000;
 pub const PIDS_LIMIT: i64 = 100;
-/// Docker's device list: type, major, minor (None: any), access.
+/// Docker's device list: type, major, minor (None: any), access. The same rules are what every runtime adds by itself
+/// to "deny all", so they hold for the minimal bundle too.
 pub type DeviceRule = (char, Option<i64>, Option<i64>, &'static str);
-pub const DEVICES_FULL: [DeviceRule; 10] = [
+pub const DEVICES: [DeviceRule; 10] = [
     ('c', None, None, "m"),
     ('b', None, None, "m"),
     ('c', Some(1), Some(3), "rwm"),

@@ -16,7 +16,7 @@ binary, or in target/…/release), crun, runc, and the floor.
   --filter TEXT    only regime/bundle/op that contain TEXT, e.g. isolated/full/run or /state; a,b = a or b;
                    given twice, both must match
   --runtimes A,B   only these runtimes (the floor is always there)
-  --limits         keep linux.resources in both bundles, for everybody (default: left out, for everybody)
+  --no-limits      leave linux.resources (memory, cpu, pids, devices) out of both bundles, for everybody
   --json FILE      everything, with all samples
   --seed N         seed of the shuffle (default: the time)
   --no-probes      no peak RSS, no syscall counts (these come from extra runs after the series)
@@ -50,7 +50,7 @@ pub(crate) fn parse(words: &[String]) -> Res<Option<Options>> {
         idle_ms: 40,
         filters: Vec::new(),
         only: None,
-        limits: false,
+        limits: true,
         json: None,
         seed: std::time::UNIX_EPOCH.elapsed().map_or(1, |t| t.as_nanos() as u64),
         probes: true,
@@ -66,7 +66,6 @@ pub(crate) fn parse(words: &[String]) -> Res<Option<Options>> {
             "--idle" => options.idle_ms = number(value()?)?,
             "--filter" => options.filters.push(list(value()?)),
             "--runtimes" => options.only = Some(list(value()?)),
-            "--limits" => options.limits = true,
             "--no-limits" => options.limits = false,
             "--json" => options.json = Some(value()?.into()),
             "--seed" => options.seed = number(value()?)?,

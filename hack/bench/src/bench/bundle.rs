@@ -66,6 +66,11 @@ pub(crate) fn dir(place: &Place, runtime: &str, bundle: Bundle, payload: Payload
     place.dir.join(format!("bundles/{runtime}-{}-{}", bundle.name(), payload.name()))
 }
 
+/// Of the container, relative to a hierarchy's root.
+pub(crate) fn cgroup(place: &Place, runtime: &str, bundle: Bundle) -> String {
+    format!("{}/{runtime}-{}", place.cgroup, bundle.name())
+}
+
 pub(crate) fn rootfs(place: &Place, payload: Payload) -> PathBuf {
     place.dir.join(if payload == Payload::Small { "rootfs-small" } else { "rootfs" })
 }
@@ -77,7 +82,7 @@ pub(crate) fn write_all(place: &Place, runtimes: &[Runtime], limits: bool) -> Re
         for bundle in Bundle::ALL {
             for payload in Payload::ALL {
                 let dir = dir(place, &runtime.name, bundle, payload);
-                let cgroup = format!("/{}/{}-{}", place.cgroup, runtime.name, bundle.name());
+                let cgroup = format!("/{}", cgroup(place, &runtime.name, bundle));
                 let config = config(place, bundle, payload, &cgroup, limits);
                 let write =
                     fs::create_dir_all(&dir).and_then(|()| fs::write(dir.join("config.json"), config.to_string()));
@@ -200,7 +205,7 @@ fn resources(full: bool) -> Value {
     if !full {
         return json!({ "devices": devices });
     }
-    for (kind, major, minor, access) in shape::DEVICES_FULL {
+    for (kind, major, minor, access) in shape::DEVICES {
         let mut rule = Map::new();
         rule.insert("allow".into(), true.into());
         rule.insert("type".into(), kind.to_string().into());

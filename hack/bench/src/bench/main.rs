@@ -9,6 +9,7 @@
 
 mod args;
 mod bundle;
+mod cgroups;
 mod probe;
 mod report;
 mod runtime;

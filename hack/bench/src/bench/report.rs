@@ -33,7 +33,7 @@ pub(crate) fn heading(options: &Options, place: &Place, runtimes: &[Runtime], pr
         options.idle_ms,
         limits(options)
     );
-    let _ = writeln!(text, "v1 hierarchies: {}; {priority}", place.hierarchies.join(" "));
+    let _ = writeln!(text, "{}; {priority}", place.layout.describe());
     let _ = writeln!(text, "load average before: {}", load());
     for runtime in runtimes {
         let _ = writeln!(text, "{:>8} = {}", runtime.name, runtime.path);
@@ -189,7 +189,7 @@ pub(crate) fn json(
     let mut text = json!({
         "kernel": kernel.trim(),
         "cpus": std::thread::available_parallelism().map(usize::from).unwrap_or(0),
-        "hierarchies": place.hierarchies,
+        "cgroup": place.layout.describe(),
         "priority": priority,
         "load_average_after": load(),
         "rounds": options.rounds,

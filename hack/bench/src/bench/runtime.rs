@@ -146,8 +146,8 @@ impl<'a> Ground<'a> {
         if runtime.is_floor() {
             let kind = format!("{}{}", bundle.name(), if self.limits { "-limits" } else { "" });
             let rootfs = bundle::rootfs(self.place, payload).to_string_lossy().into_owned();
-            words.extend([runtime.path.clone(), kind, rootfs, self.place.cgroup.clone()]);
-            words.push(self.place.hierarchies.join(":"));
+            words.extend([runtime.path.clone(), kind, rootfs, bundle::cgroup(self.place, &runtime.name, bundle)]);
+            words.push(self.place.layout.word());
         } else {
             let dir = bundle::dir(self.place, &runtime.name, bundle, payload);
             words.extend(self.verb(runtime, "run"));

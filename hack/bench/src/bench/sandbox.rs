@@ -1,4 +1,4 @@
-//! Where the runs happen: private namespaces, a tmpfs, and one cgroup parent in every v1 hierarchy.
+//! Where the runs happen: private namespaces, a tmpfs, and one cgroup parent in every hierarchy.
 //!
 //! It must never change the machine's own mounts, and removes exactly what it made: by recorded path, after the pid
 //! namespace (and with it every process that a run left) is gone.
@@ -12,6 +12,7 @@ use std::process::{Child, Command, ExitCode};
 
 use crate::Res;
 use crate::args::Options;
+use crate::cgroups::{self, Layout};
 
 /// Set in the inner process: the place, as text.
 pub(crate) const INNER: &str = "FERRUN_BENCH_PLACE";
@@ -21,27 +22,26 @@ pub(crate) struct Place {
     pub(crate) dir: PathBuf,
     /// Name of the cgroup that is the parent of all containers, in each hierarchy.
     pub(crate) cgroup: String,
-    /// Directory names of the v1 hierarchies below /sys/fs/cgroup.
-    pub(crate) hierarchies: Vec<String>,
+    pub(crate) layout: Layout,
 }
 
 impl Place {
     pub(crate) fn from_text(text: &str) -> Res<Place> {
         let mut parts = text.split('|').map(str::to_owned);
         match (parts.next(), parts.next(), parts.next()) {
-            (Some(dir), Some(cgroup), Some(all)) => {
-                Ok(Place { dir: dir.into(), cgroup, hierarchies: all.split(':').map(str::to_owned).collect() })
+            (Some(dir), Some(cgroup), Some(word)) => {
+                Ok(Place { dir: dir.into(), cgroup, layout: Layout::from_word(&word) })
             }
             _ => Err(format!("{INNER} is not what the outer bench writes")),
         }
     }
 
     fn text(&self) -> String {
-        format!("{}|{}|{}", self.dir.display(), self.cgroup, self.hierarchies.join(":"))
+        format!("{}|{}|{}", self.dir.display(), self.cgroup, self.layout.word())
     }
 
-    pub(crate) fn cgroup_dirs(&self) -> impl Iterator<Item = PathBuf> {
-        self.hierarchies.iter().map(|h| Path::new("/sys/fs/cgroup").join(h).join(&self.cgroup))
+    pub(crate) fn cgroup_dirs(&self) -> Vec<PathBuf> {
+        self.layout.directories(&self.cgroup)
     }
 }
 
@@ -56,34 +56,19 @@ pub(crate) fn supervise(options: &Options, words: &[String]) -> Res<ExitCode> {
     let place = Place {
         dir: std::env::temp_dir().join(format!("ferrun-bench-{}", std::process::id())),
         cgroup: format!("ferrun-bench-{}", std::process::id()),
-        hierarchies: hierarchies()?,
+        layout: Layout::find()?,
     };
     fs::create_dir(&place.dir).map_err(|e| format!("mkdir {}: {e}", place.dir.display()))?;
-    let result = make(&place).and_then(|()| spawn_inner(&place, words)).and_then(|child| watch(child, &signals));
+    let result =
+        make(&place, options.limits).and_then(|()| spawn_inner(&place, words)).and_then(|child| watch(child, &signals));
     // Both, whatever came before.
-    let cgroups = remove_cgroups(&place);
+    let cgroups = cgroups::remove(&place);
     let dir = remove_dir(&place);
     let code = result?;
     cgroups.and(dir).map(|()| code)
 }
 
-/// Mount points of v1 hierarchies directly below /sys/fs/cgroup.
-fn hierarchies() -> Res<Vec<String>> {
-    let text = fs::read_to_string("/proc/self/mountinfo").map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
-    let name = |line: &str| {
-        let (mount, source) = line.split_once(" - ")?;
-        let point = mount.split(' ').nth(4)?.strip_prefix("/sys/fs/cgroup/")?;
-        source.starts_with("cgroup ").then(|| point.to_owned())
-    };
-    let found: Vec<String> = text.lines().filter_map(name).collect();
-    if found.is_empty() {
-        Err("no cgroup v1 hierarchy: only the v1 view is measured so far".to_owned())
-    } else {
-        Ok(found)
-    }
-}
-
-fn make(place: &Place) -> Res<()> {
+fn make(place: &Place, limits: bool) -> Res<()> {
     // SAFETY: no pointers; this process has one thread.
     check("unshare", unsafe { libc::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWPID) })?;
     mount(c"none", "/", c"none", libc::MS_REC | libc::MS_PRIVATE)?;
@@ -92,16 +77,7 @@ fn make(place: &Place) -> Res<()> {
         unmount("/sys/fs/cgroup/unified")?;
     }
     mount(c"tmpfs", &place.dir.to_string_lossy(), c"tmpfs", 0)?;
-    for dir in place.cgroup_dirs() {
-        fs::create_dir(&dir).map_err(|e| format!("mkdir {}: {e}", dir.display()))?;
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            let above = dir.with_file_name(file);
-            if let Ok(value) = fs::read(&above) {
-                fs::write(dir.join(file), value).map_err(|e| format!("{}/{file}: {e}", dir.display()))?;
-            }
-        }
-    }
-    Ok(())
+    cgroups::make(place, limits)
 }
 
 fn spawn_inner(place: &Place, words: &[String]) -> Res<Child> {
@@ -135,35 +111,6 @@ fn block_signals() -> libc::sigset_t {
         }
         libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
         set
-    }
-}
-
-fn remove_cgroups(place: &Place) -> Res<()> {
-    let mut left = Vec::new();
-    for dir in place.cgroup_dirs().filter(|dir| dir.exists()) {
-        remove_tree(&dir, &mut left);
-        if let Err(e) = fs::remove_dir(&dir) {
-            left.push(format!("{} ({e})", dir.display()));
-        }
-    }
-    if !left.is_empty() {
-        eprintln!(
-            "bench: cgroups that a runtime left behind (now removed, unless it says why not):\n  {}",
-            left.join("\n  ")
-        );
-    }
-    let stuck = place.cgroup_dirs().find(|dir| dir.exists());
-    stuck.map_or(Ok(()), |dir| Err(format!("cannot remove {}", dir.display())))
-}
-
-/// Depth first; a cgroup directory's files are not entries that one removes.
-fn remove_tree(dir: &Path, left: &mut Vec<String>) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_tree(&entry.path(), left);
-            let note = fs::remove_dir(entry.path()).err().map(|e| format!(" ({e})")).unwrap_or_default();
-            left.push(format!("{}{note}", entry.path().display()));
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::ptr::null;
 use ferrun_bench::shape;
 
 use crate::sys::{Done, Failed, sys};
-use crate::{Job, c, cgroups, filter};
+use crate::{Cgroups, Group, Job, c, cgroups, filter};
 
 const QUIET: u64 = libc::MS_NOSUID | libc::MS_NOEXEC | libc::MS_NODEV;
 const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;
@@ -68,17 +68,34 @@ fn mounts(job: &Job) -> Done<()> {
     Ok(())
 }
 
+const CGROUP_VIEW: &CStr = c"sys/fs/cgroup";
+
 /// The container's view of its cgroups: binds; a fresh cgroup mount would wait for the kernel's cgroup lock.
 fn cgroup_binds(job: &Job) -> Done<()> {
-    let read_only = QUIET | libc::MS_RELATIME | libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY;
-    mount(c"tmpfs", c"sys/fs/cgroup", c"tmpfs", QUIET, c"mode=755")?;
-    for group in &job.cgroups {
-        let target = c(&format!("sys/fs/cgroup/{}", group.hierarchy));
-        sys!(mkdir, target.as_c_str(), 0o755; &group.hierarchy)?;
-        mount(&c(&group.path), &target, c"", libc::MS_BIND, c"")?;
-        mount(c"", &target, c"", read_only, c"")?;
+    match &job.cgroups {
+        Cgroups::V1(groups) => {
+            mount(c"tmpfs", CGROUP_VIEW, c"tmpfs", QUIET, c"mode=755")?;
+            for group in groups {
+                hierarchy_bind(group)?;
+            }
+        }
+        Cgroups::V2(path) if job.full => mount(&c(path), CGROUP_VIEW, c"", libc::MS_BIND, c"")?,
+        // Without a cgroup namespace the paths in /proc/self/cgroup begin at the host's root.
+        Cgroups::V2(_) => mount(c"/sys/fs/cgroup", CGROUP_VIEW, c"", libc::MS_BIND, c"")?,
     }
-    mount(c"", c"sys/fs/cgroup", c"", read_only, c"")
+    make_view_read_only(CGROUP_VIEW)
+}
+
+fn hierarchy_bind(group: &Group) -> Done<()> {
+    let target = c(&format!("sys/fs/cgroup/{}", group.hierarchy));
+    sys!(mkdir, target.as_c_str(), 0o755; &group.hierarchy)?;
+    mount(&c(&group.path), &target, c"", libc::MS_BIND, c"")?;
+    make_view_read_only(&target)
+}
+
+fn make_view_read_only(target: &CStr) -> Done<()> {
+    let flags = QUIET | libc::MS_RELATIME | libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY;
+    mount(c"", target, c"", flags, c"")
 }
 
 fn devices() -> Done<()> {

@@ -2,10 +2,10 @@
 //!
 //! It reads no configuration, keeps no state, checks nothing that the kernel does not check; a runtime cannot be
 //! faster than this by doing the same things, only by doing less. It takes the cheapest of known ways: one clone3,
-//! the child joins v1 cgroups through `tasks`, the old mount API, binds instead of cgroup mounts, no second exec.
+//! the child joins v1 cgroups through `tasks` and is born in its v2 cgroup, the old mount API, binds instead of cgroup mounts, no second exec.
 //!
 //! ```text
-//! floor min|full|min-limits|full-limits ROOTFS CGROUP_PARENT [HIERARCHY:HIERARCHY:…]
+//! floor min|full|min-limits|full-limits ROOTFS CGROUP [HIERARCHY:HIERARCHY:…|v2]
 //! floor hello                  the start and end of a small static program: the floor of state, start, kill, delete
 //! floor rss FILE PROGRAM ARG…  runs it and writes its peak RSS (KiB): see `launch`
 //! ```
@@ -13,6 +13,7 @@
 
 mod cgroups;
 mod container;
+mod devices;
 mod filter;
 mod launch;
 mod sys;
@@ -29,8 +30,15 @@ pub(crate) struct Job {
     pub(crate) full: bool,
     pub(crate) limits: bool,
     pub(crate) rootfs: String,
-    /// The container's cgroup directory in each hierarchy.
-    pub(crate) cgroups: Vec<Group>,
+    pub(crate) cgroups: Cgroups,
+}
+
+/// Where the container's cgroup is.
+pub(crate) enum Cgroups {
+    /// In each hierarchy.
+    V1(Vec<Group>),
+    /// The directory.
+    V2(String),
 }
 
 pub(crate) struct Group {
@@ -52,18 +60,18 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["rss", file, program @ ..] if !program.is_empty() => launch::report_peak(file, program),
-        [kind, rootfs, parent] => run(kind, rootfs, parent, &shape::HIERARCHIES),
-        [kind, rootfs, parent, hierarchies] => run(kind, rootfs, parent, &hierarchies.split(':').collect::<Vec<_>>()),
+        [kind, rootfs, cgroup] => run(kind, rootfs, cgroup, &shape::HIERARCHIES),
+        [kind, rootfs, cgroup, hierarchies] => run(kind, rootfs, cgroup, &hierarchies.split(':').collect::<Vec<_>>()),
         _ => {
             eprintln!(
-                "usage: floor min|full|min-limits|full-limits ROOTFS CGROUP_PARENT [HIERARCHY:…]\n       floor hello\n       floor rss FILE PROGRAM ARG…"
+                "usage: floor min|full|min-limits|full-limits ROOTFS CGROUP [HIERARCHY:…|v2]\n       floor hello\n       floor rss FILE PROGRAM ARG…"
             );
             ExitCode::from(2)
         }
     }
 }
 
-fn run(kind: &str, rootfs: &str, parent: &str, hierarchies: &[&str]) -> ExitCode {
+fn run(kind: &str, rootfs: &str, cgroup: &str, hierarchies: &[&str]) -> ExitCode {
     let (full, limits) = match kind {
         "min" => (false, false),
         "full" => (true, false),
@@ -74,10 +82,11 @@ fn run(kind: &str, rootfs: &str, parent: &str, hierarchies: &[&str]) -> ExitCode
             return ExitCode::from(2);
         }
     };
-    let cgroups = hierarchies
-        .iter()
-        .map(|h| Group { hierarchy: (*h).to_owned(), path: format!("/sys/fs/cgroup/{h}/{parent}/floor") })
-        .collect();
+    let group = |h: &&str| Group { hierarchy: (*h).to_owned(), path: format!("/sys/fs/cgroup/{h}/{cgroup}") };
+    let cgroups = match hierarchies {
+        ["v2"] => Cgroups::V2(format!("/sys/fs/cgroup/{cgroup}")),
+        v1 => Cgroups::V1(v1.iter().map(group).collect()),
+    };
     let job = Job { full, limits, rootfs: rootfs.to_owned(), cgroups };
     match whole_life(&job) {
         Ok(0) => ExitCode::SUCCESS,
@@ -93,9 +102,10 @@ fn run(kind: &str, rootfs: &str, parent: &str, hierarchies: &[&str]) -> ExitCode
 }
 
 fn whole_life(job: &Job) -> Done<i32> {
-    cgroups::make(job)?;
+    let cgroup = cgroups::make(job)?;
     let child = sys::clone(
         libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS,
+        cgroup,
     )?;
     if child == 0 {
         if let Err(failed) = container::become_true(job) {

@@ -6,6 +6,8 @@
 use std::ffi::CStr;
 use std::io;
 
+use crate::c;
+
 /// An error that says which call on what failed; the floor has nothing to recover.
 pub(crate) struct Failed {
     pub(crate) call: &'static str,
@@ -74,16 +76,20 @@ pub(crate) use sys;
 #[allow(non_upper_case_globals)]
 pub(crate) mod number {
     pub(crate) use libc::{
-        SYS_capset as capset, SYS_chdir as chdir, SYS_clone3 as clone3, SYS_close as close, SYS_execve as execve,
-        SYS_exit_group as exit_group, SYS_ioctl as ioctl, SYS_keyctl as keyctl, SYS_mkdir as mkdir, SYS_mknod as mknod,
-        SYS_mount as mount, SYS_open as open, SYS_pivot_root as pivot_root, SYS_prctl as prctl,
-        SYS_prlimit64 as prlimit64, SYS_rmdir as rmdir, SYS_seccomp as seccomp, SYS_setgroups as setgroups,
-        SYS_sethostname as sethostname, SYS_setsid as setsid, SYS_socket as socket, SYS_symlink as symlink,
-        SYS_umask as umask, SYS_umount2 as umount2, SYS_unshare as unshare, SYS_wait4 as wait4, SYS_write as write,
+        SYS_bpf as bpf, SYS_capset as capset, SYS_chdir as chdir, SYS_clone3 as clone3, SYS_close as close,
+        SYS_execve as execve, SYS_exit_group as exit_group, SYS_ioctl as ioctl, SYS_keyctl as keyctl,
+        SYS_mkdir as mkdir, SYS_mknod as mknod, SYS_mount as mount, SYS_open as open, SYS_pivot_root as pivot_root,
+        SYS_prctl as prctl, SYS_prlimit64 as prlimit64, SYS_rmdir as rmdir, SYS_seccomp as seccomp,
+        SYS_setgroups as setgroups, SYS_sethostname as sethostname, SYS_setsid as setsid, SYS_socket as socket,
+        SYS_symlink as symlink, SYS_umask as umask, SYS_umount2 as umount2, SYS_unshare as unshare, SYS_wait4 as wait4,
+        SYS_write as write,
     };
 }
 
-/// struct clone_args up to the version that knows set_tid (no cgroup fd: v1 has none).
+/// Beyond the 32 bits that libc's constants of this kind have.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// struct clone_args.
 #[repr(C)]
 #[derive(Default)]
 struct CloneArgs {
@@ -95,11 +101,18 @@ struct CloneArgs {
     stack: u64,
     stack_size: u64,
     tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
 }
 
-/// Forks into new namespaces; `Ok(0)` in the child.
-pub(crate) fn clone(namespaces: i32) -> Done<libc::c_long> {
-    let args = CloneArgs { flags: namespaces as u64, exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
+/// Forks into new namespaces and, on v2, into the cgroup whose directory is open; `Ok(0)` in the child.
+pub(crate) fn clone(namespaces: i32, cgroup: Option<i32>) -> Done<libc::c_long> {
+    let mut args = CloneArgs { flags: namespaces as u64, exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
+    if let Some(fd) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = fd as u64;
+    }
     sys!(clone3, &raw const args, size_of::<CloneArgs>(); "the container")
 }
 
@@ -110,11 +123,22 @@ pub(crate) fn wait(pid: libc::c_long) -> Done<i32> {
     Ok(status)
 }
 
+pub(crate) fn open_directory(path: &str) -> Done<i32> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    sys!(open, c(path).as_c_str(), flags; path).map(|fd| fd as i32)
+}
+
 pub(crate) fn write_file(path: &CStr, text: &[u8]) -> Done<()> {
-    let on = || path.to_string_lossy().into_owned();
-    let raw = sys!(open, path, libc::O_WRONLY | libc::O_CLOEXEC, 0; "");
-    let fd = raw.map_err(|failed| Failed { on: on(), ..failed })? as i32;
-    let written = sys!(write, fd, text.as_ptr(), text.len(); "");
-    sys!(close, fd; "")?;
-    written.map(drop).map_err(|failed| Failed { on: on(), ..failed })
+    write_each(path, [text])
+}
+
+/// One write for each text.
+pub(crate) fn write_each<T: AsRef<[u8]>>(path: &CStr, texts: impl IntoIterator<Item = T>) -> Done<()> {
+    let named = |failed| Failed { on: path.to_string_lossy().into_owned(), ..failed };
+    let fd = sys!(open, path, libc::O_WRONLY | libc::O_CLOEXEC, 0; "").map_err(named)? as i32;
+    for text in texts {
+        let text = text.as_ref();
+        sys!(write, fd, text.as_ptr(), text.len(); "").map_err(named)?;
+    }
+    sys!(close, fd; "").map(drop)
 }
