@@ -2,7 +2,8 @@
 
 use crate::case::{Case, Res, case, skip};
 use crate::cgroup;
-use crate::cx::Cx;
+use crate::cx::{Cx, text};
+use crate::run::eventually;
 use crate::{ensure, same};
 use serde_json::json;
 use std::os::unix::fs::MetadataExt;
@@ -20,6 +21,7 @@ pub fn cases() -> Vec<Case> {
         case("delegation::root_makes_cgroups_and_moves_into_them", root_makes),
         case("delegation::the_init_moved_is_killed_and_deleted", init_moved)
             .differs("runc", "1.1 leaves the processes of a shared pid namespace alone on v2 (runc#4040)"),
+        case("delegation::systemd_inside", systemd_inside).patience(6),
     ]
 }
 
@@ -36,13 +38,16 @@ fn bundle(cx: &Cx, user: u32, options: &[&str]) -> Res<crate::bundle::Bundle> {
     Ok(b)
 }
 
+fn cgroups(b: &crate::bundle::Bundle) -> Vec<std::path::PathBuf> {
+    cgroup::directories(&b.cgroup())
+}
+
 fn owners(b: &crate::bundle::Bundle) -> Res<Vec<(u32, u32)>> {
-    let path = b.config["linux"]["cgroupsPath"].as_str().unwrap_or_default().to_owned();
     let mut owners = Vec::new();
-    for dir in cgroup::directories(&path) {
+    for dir in cgroups(b) {
         owners.push((dir.metadata()?.uid(), dir.join("cgroup.procs").metadata()?.uid()));
     }
-    ensure!(!owners.is_empty(), "{path} is nowhere");
+    ensure!(!owners.is_empty(), "it has no cgroup");
     Ok(owners)
 }
 
@@ -88,8 +93,7 @@ fn root_makes(cx: &Cx) -> Res {
     let mut b = bundle(cx, 0, &["nosuid", "noexec", "nodev"])?;
     let said = cx.sh(&mut b, &format!("{MOVES} cat /proc/self/cgroup"))?;
     ensure!(said.contains("/inner") && !said.contains("failed"), "{said}");
-    let path = b.config["linux"]["cgroupsPath"].as_str().unwrap_or_default();
-    ensure!(cgroup::directories(path).is_empty(), "left: {:?}", cgroup::directories(path));
+    ensure!(cgroups(&b).is_empty(), "left: {:?}", cgroups(&b));
     Ok(())
 }
 
@@ -100,7 +104,62 @@ fn init_moved(cx: &Cx) -> Res {
     let c = cx.up(&b)?;
     cx.hears(&c, "up")?;
     cx.delete_force(&c.id)?;
-    let path = b.config["linux"]["cgroupsPath"].as_str().unwrap_or_default();
-    ensure!(cgroup::directories(path).is_empty(), "left: {:?}", cgroup::directories(path));
+    ensure!(cgroups(&b).is_empty(), "left: {:?}", cgroups(&b));
     Ok(())
+}
+
+const SYSTEMD: &str = "/usr/lib/systemd/systemd";
+
+/// The machine's own systemd as the init of a container, over a copy-on-write view of the machine's own files.
+fn systemd_inside(cx: &Cx) -> Res {
+    v2()?;
+    if !std::path::Path::new(SYSTEMD).exists() {
+        return skip("no systemd is installed here");
+    }
+    let mut b = bundle(cx, 0, &["nosuid", "noexec", "nodev"])?;
+    let root = overlay(cx)?;
+    b.set("/root/path", json!(root)).args(&[SYSTEMD, "--unit=basic.target"]);
+    b.push("/process/env", json!("container=oci")).unset("/linux/maskedPaths").unset("/linux/readonlyPaths");
+    for tmpfs in ["/run", "/tmp", "/var/log/journal"] {
+        b.mount(tmpfs, "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755"]);
+    }
+    let caps = json!([
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FOWNER",
+        "CAP_FSETID",
+        "CAP_KILL",
+        "CAP_SETGID",
+        "CAP_SETUID",
+        "CAP_SETPCAP",
+        "CAP_SETFCAP",
+        "CAP_SYS_CHROOT",
+        "CAP_MKNOD",
+        "CAP_AUDIT_WRITE"
+    ]);
+    b.set("/process/capabilities", json!({"bounding": caps, "effective": caps, "permitted": caps}));
+    let c = cx.up(&b)?;
+    let pid = cx.pid(&c.id)?;
+    eventually("systemd has moved to a cgroup of its own", || {
+        Ok(text(format!("/proc/{pid}/cgroup"))?.trim_end().ends_with("/init.scope"))
+    })?;
+    eventually("it has made slices", || Ok(cgroups(&b).iter().any(|dir| dir.join("system.slice").is_dir())))?;
+    cx.delete_force(&c.id)?;
+    rustix::mount::unmount(&root, rustix::mount::UnmountFlags::DETACH)?;
+    ensure!(cgroups(&b).is_empty(), "left: {:?}", cgroups(&b));
+    Ok(())
+}
+
+/// What is written stays in a tmpfs: overlayfs wants a file system of its own for it.
+fn overlay(cx: &Cx) -> Res<std::path::PathBuf> {
+    let (base, root) = (cx.path("overlay"), cx.path("machine"));
+    std::fs::create_dir_all(base.join("upper"))?;
+    std::fs::create_dir_all(base.join("work"))?;
+    std::fs::create_dir_all(&root)?;
+    let data = format!("lowerdir=/,upperdir={0}/upper,workdir={0}/work", base.display());
+    let data = std::ffi::CString::new(data)?;
+    match rustix::mount::mount("overlay", &root, "overlay", rustix::mount::MountFlags::empty(), Some(data.as_c_str())) {
+        Ok(()) => Ok(root),
+        Err(errno) => skip(format!("no overlay over the machine's root: {errno}")),
+    }
 }
