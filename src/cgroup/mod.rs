@@ -86,7 +86,7 @@ pub fn update(placement: &Placement, limits: &Limits, properties: &[Property]) -
     let undo = settings::update(placement, &limits.settings, limits.check_memory)?;
     let rest = || {
         if let Some(rules) = &limits.devices {
-            devices::apply(placement, rules)?;
+            devices::update(placement, rules)?;
         }
         match &placement.unit {
             Some(unit) if !properties.is_empty() => systemd::set(unit, properties),

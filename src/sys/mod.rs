@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod alloc;
+pub mod bpf;
 pub mod clone;
 pub mod entry;
 pub mod exec;
