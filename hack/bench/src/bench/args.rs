@@ -14,7 +14,10 @@ binary, or in target/…/release), crun, runc, and the floor.
   --warmup N       rounds before them that are not counted (default 2)
   --idle MS        idle time before each process in the isolated regime (default 40)
   --filter TEXT    only regime/bundle/op that contain TEXT, e.g. isolated/full/run or /state; a,b = a or b;
-                   given twice, both must match
+                   given twice, both must match; regimes: isolated, b2b, throughput (its ops: run-w2, run-w8)
+  --workers A,B    throughput: numbers of processes that run containers at the same time (default 2,8)
+  --containers N   throughput: containers of each runtime in one turn (default 100)
+  --repeats N      throughput: turns, of which the median counts (default 3)
   --runtimes A,B   only these runtimes (the floor is always there)
   --no-limits      leave linux.resources (memory, cpu, pids, devices) out of both bundles, for everybody
   --json FILE      everything, with all samples
@@ -26,6 +29,9 @@ pub(crate) struct Options {
     pub(crate) rounds: usize,
     pub(crate) warmup: usize,
     pub(crate) idle_ms: u64,
+    pub(crate) workers: Vec<usize>,
+    pub(crate) containers: usize,
+    pub(crate) repeats: usize,
     pub(crate) filters: Vec<Vec<String>>,
     pub(crate) only: Option<Vec<String>>,
     pub(crate) limits: bool,
@@ -48,6 +54,9 @@ pub(crate) fn parse(words: &[String]) -> Res<Option<Options>> {
         rounds: 30,
         warmup: 2,
         idle_ms: 40,
+        workers: vec![2, 8],
+        containers: 100,
+        repeats: 3,
         filters: Vec::new(),
         only: None,
         limits: true,
@@ -64,6 +73,9 @@ pub(crate) fn parse(words: &[String]) -> Res<Option<Options>> {
             "--rounds" => options.rounds = number(value()?)? as usize,
             "--warmup" => options.warmup = number(value()?)? as usize,
             "--idle" => options.idle_ms = number(value()?)?,
+            "--workers" => options.workers = numbers(value()?)?,
+            "--containers" => options.containers = number(value()?)? as usize,
+            "--repeats" => options.repeats = number(value()?)? as usize,
             "--filter" => options.filters.push(list(value()?)),
             "--runtimes" => options.only = Some(list(value()?)),
             "--no-limits" => options.limits = false,
@@ -74,14 +86,20 @@ pub(crate) fn parse(words: &[String]) -> Res<Option<Options>> {
             runtime => options.extra.push(runtime.to_owned()),
         }
     }
-    if options.rounds == 0 {
-        return Err("--rounds must be at least 1".to_owned());
+    let counts = [("rounds", options.rounds), ("containers", options.containers), ("repeats", options.repeats)];
+    if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
+        return Err(format!("--{name} must be at least 1"));
     }
     Ok(Some(options))
 }
 
 fn number(text: &str) -> Res<u64> {
     text.parse().map_err(|_| format!("not a number: {text}"))
+}
+
+fn numbers(text: &str) -> Res<Vec<usize>> {
+    let all: Vec<usize> = text.split(',').map(|word| number(word).map(|n| n as usize)).collect::<Res<_>>()?;
+    if all.contains(&0) { Err(format!("no workers: {text}")) } else { Ok(all) }
 }
 
 fn list(text: &str) -> Vec<String> {

@@ -8,6 +8,7 @@ use ferrun_bench::{shape, syscalls};
 use serde_json::{Map, Value, json};
 
 use crate::Res;
+use crate::args::Options;
 use crate::runtime::Runtime;
 use crate::sandbox::Place;
 
@@ -37,12 +38,14 @@ pub(crate) enum Payload {
     Sleep,
     /// Exits with `PROOF`: a runtime that does nothing would be very fast.
     Proof,
+    /// Exits with `PROOF` only if the full bundle's limits hold where it runs.
+    LimitsProof,
 }
 
 pub(crate) const PROOF: i32 = 42;
 
 impl Payload {
-    const ALL: [Payload; 4] = [Payload::True, Payload::Small, Payload::Sleep, Payload::Proof];
+    const ALL: [Payload; 5] = [Payload::True, Payload::Small, Payload::Sleep, Payload::Proof, Payload::LimitsProof];
 
     fn name(self) -> &'static str {
         match self {
@@ -50,6 +53,7 @@ impl Payload {
             Payload::Small => "small",
             Payload::Sleep => "sleep",
             Payload::Proof => "proof",
+            Payload::LimitsProof => "limits-proof",
         }
     }
 
@@ -58,8 +62,32 @@ impl Payload {
             Payload::True | Payload::Small => json!(["true"]),
             Payload::Sleep => json!(["sleep", "1000"]),
             Payload::Proof => json!(["sh", "-c", format!("exit {PROOF}")]),
+            Payload::LimitsProof => json!(["sh", "-c", limits_proof()]),
         }
     }
+}
+
+/// Says what does not hold on stderr.
+fn limits_proof() -> String {
+    let (memory, pids) = (shape::MEMORY_LIMIT, shape::PIDS_LIMIT);
+    let (quota, period) = (shape::CPU_QUOTA, shape::CPU_PERIOD);
+    let values = [
+        ("memory", format!("memory/memory.limit_in_bytes = {memory}"), format!("memory.max = {memory}")),
+        ("quota", format!("cpu/cpu.cfs_quota_us = {quota}"), format!("cpu.max = {quota} {period}")),
+        ("shares", format!("cpu/cpu.shares = {}", shape::CPU_SHARES), String::new()),
+        ("pids", format!("pids/pids.max = {pids}"), format!("pids.max = {pids}")),
+    ];
+    let mut script = "cd /sys/fs/cgroup; bad() { echo \"limit not applied: $*\" >&2; exit 1; }\n".to_owned();
+    let test = |file_and_value: &str| match file_and_value.split_once(" = ") {
+        Some((file, value)) => format!("[ \"$(cat {file})\" = '{value}' ]"),
+        None => "true".to_owned(),
+    };
+    for (name, v1, v2) in values {
+        script += &format!("if [ -d memory ]; then {}; else {}; fi || bad {name}\n", test(&v1), test(&v2));
+    }
+    // No such device anywhere; where it may be used, opening it fails in another way.
+    script += "mknod /dev/none c 240 77; (: < /dev/none) 2>&1 | grep -q 'not permitted' || bad devices\n";
+    script + &format!("exit {PROOF}")
 }
 
 pub(crate) fn dir(place: &Place, runtime: &str, bundle: Bundle, payload: Payload) -> PathBuf {
@@ -71,26 +99,50 @@ pub(crate) fn cgroup(place: &Place, runtime: &str, bundle: Bundle) -> String {
     format!("{}/{runtime}-{}", place.cgroup, bundle.name())
 }
 
+pub(crate) fn numbered_dir(place: &Place, runtime: &str, bundle: Bundle, number: u32) -> PathBuf {
+    place.dir.join(format!("bundles/{runtime}-{}-{number}", bundle.name()))
+}
+
+pub(crate) fn numbered_cgroup(place: &Place, runtime: &str, bundle: Bundle, number: u32) -> String {
+    format!("{}-{number}", cgroup(place, runtime, bundle))
+}
+
 pub(crate) fn rootfs(place: &Place, payload: Payload) -> PathBuf {
     place.dir.join(if payload == Payload::Small { "rootfs-small" } else { "rootfs" })
 }
 
-pub(crate) fn write_all(place: &Place, runtimes: &[Runtime], limits: bool) -> Res<()> {
+pub(crate) fn write_all(place: &Place, runtimes: &[Runtime], options: &Options) -> Res<()> {
     make_rootfs(place, &runtimes[0].path)
         .map_err(|e| format!("root file system from /bin/busybox (busybox-static): {e}"))?;
     for runtime in runtimes {
         for bundle in Bundle::ALL {
             for payload in Payload::ALL {
-                let dir = dir(place, &runtime.name, bundle, payload);
-                let cgroup = format!("/{}", cgroup(place, &runtime.name, bundle));
-                let config = config(place, bundle, payload, &cgroup, limits);
-                let write =
-                    fs::create_dir_all(&dir).and_then(|()| fs::write(dir.join("config.json"), config.to_string()));
-                write.map_err(|e| format!("{}: {e}", dir.display()))?;
+                let cgroup = cgroup(place, &runtime.name, bundle);
+                let config = config(place, bundle, payload, &cgroup, options.limits);
+                write(&dir(place, &runtime.name, bundle, payload), &config.to_string())?;
             }
         }
     }
     Ok(())
+}
+
+/// One for each container of a turn of `throughput`.
+pub(crate) fn write_numbered(place: &Place, runtimes: &[Runtime], options: &Options) -> Res<()> {
+    for runtime in runtimes.iter().filter(|runtime| !runtime.is_floor()) {
+        for bundle in Bundle::ALL {
+            for number in 0..options.containers as u32 {
+                let cgroup = numbered_cgroup(place, &runtime.name, bundle, number);
+                let config = config(place, bundle, Payload::True, &cgroup, options.limits);
+                write(&numbered_dir(place, &runtime.name, bundle, number), &config.to_string())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write(dir: &Path, config: &str) -> Res<()> {
+    let write = fs::create_dir_all(dir).and_then(|()| fs::write(dir.join("config.json"), config));
+    write.map_err(|e| format!("{}: {e}", dir.display()))
 }
 
 /// With all mount targets there already, so that the first runtime does not make them for the others.
@@ -106,7 +158,7 @@ fn make_rootfs(place: &Place, floor: &str) -> std::io::Result<()> {
     }
     let bin = rootfs(place, Payload::True).join("bin");
     fs::copy("/bin/busybox", bin.join("busybox"))?;
-    for applet in ["sh", "true", "sleep"] {
+    for applet in ["sh", "true", "sleep", "cat", "grep", "mknod"] {
         symlink("busybox", bin.join(applet))?;
     }
     fs::copy(floor, rootfs(place, Payload::Small).join("bin/true"))?;
@@ -125,7 +177,7 @@ fn config(place: &Place, bundle: Bundle, payload: Payload, cgroup: &str, limits:
         "hostname": shape::HOSTNAME,
         "mounts": mounts(full, &place.dir),
         "linux": {
-            "cgroupsPath": cgroup,
+            "cgroupsPath": format!("/{cgroup}"),
             "namespaces": namespaces(full),
             "maskedPaths": if full { &shape::MASKED[..] } else { &shape::MASKED[..shape::MASKED_MIN] },
             "readonlyPaths": shape::READ_ONLY,

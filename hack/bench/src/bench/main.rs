@@ -16,6 +16,7 @@ mod runtime;
 mod sandbox;
 mod series;
 mod spawn;
+mod throughput;
 
 use std::process::ExitCode;
 
@@ -49,22 +50,27 @@ fn inner(options: &args::Options, place: &sandbox::Place) -> Res<()> {
     sandbox::become_init()?;
     let priority = spawn::raise_priority();
     let runtimes = runtime::find(options)?;
-    bundle::write_all(place, &runtimes, options.limits)?;
+    bundle::write_all(place, &runtimes, options)?;
     println!("{}", report::heading(options, place, &runtimes, &priority));
-    let mut ground = runtime::Ground::new(place, options.limits)?;
+    let mut ground = runtime::Ground::new(place, options, "")?;
     for runtime in runtimes.iter().filter(|runtime| !runtime.is_floor()) {
         ground.prove(runtime)?;
+        if let Some(missing) = ground.missing_limits(runtime)? {
+            println!("NOT COMPARABLE: {}: {missing}", runtime.name);
+        }
     }
     let mut table = series::Table::default();
     for regime in series::Regime::ALL {
         series::run(options, regime, &runtimes, &mut ground, &mut table)?;
     }
+    let turns = throughput::run(options, place, &runtimes)?;
     let probes = probe::run(options, &runtimes, &mut ground)?;
     let rows = report::rows(&table, &probes, &runtimes);
-    print!("{}", report::table(&rows));
+    print!("{}{}", report::table(&rows), throughput::table(options, &turns, &runtimes));
     println!("\nload average after: {}", report::load());
     if let Some(file) = &options.json {
-        let text = report::json(options, place, &runtimes, &priority, &rows, &table);
+        let text =
+            report::json(options, place, &runtimes, &priority, &rows, &table, throughput::json(&turns, &runtimes));
         std::fs::write(file, text).map_err(|e| format!("{}: {e}", file.display()))?;
     }
     Ok(())

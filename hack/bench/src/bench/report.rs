@@ -40,7 +40,7 @@ pub(crate) fn heading(options: &Options, place: &Place, runtimes: &[Runtime], pr
     }
     text.push_str(
         "times in ms (spawn to reap); x floor: run and create to the floor's run, the others to the floor's hello;\n\
-         CPU = median user+sys; RSS = peak KiB, waited-for children included; calls = strace -f",
+         CPU = median user+sys (mean, where the kernel counts in ticks); RSS = peak KiB, waited-for children included; calls = strace -f",
     );
     text
 }
@@ -73,7 +73,7 @@ pub(crate) fn rows(table: &Table, probes: &Probes, runtimes: &[Runtime]) -> Vec<
             median: middle,
             min: quantile(samples, wall, 0.0),
             p90: quantile(samples, wall, 0.9),
-            cpu: median(samples, cpu),
+            cpu: cpu_time(samples),
             floor_ratio: floor.map(|floor| middle / floor),
             crun_ratio: base.map(|base| middle / base),
             probe: probes.get(&(key.bundle, key.op, key.runtime)).copied().unwrap_or_default(),
@@ -90,25 +90,35 @@ fn cpu(sample: &Sample) -> f64 {
     sample.cpu_us as f64 / 1e3
 }
 
-fn median(samples: &[Sample], of: fn(&Sample) -> f64) -> f64 {
-    (quantile(samples, of, 0.5) + quantile_down(samples, of)) / 2.0
+/// A kernel that counts whole ticks gives every short process 0 or one: only their mean says anything.
+pub(crate) fn cpu_time(samples: &[Sample]) -> f64 {
+    if samples.iter().all(|sample| sample.cpu_us % 1000 == 0) {
+        samples.iter().map(cpu).sum::<f64>() / samples.len().max(1) as f64
+    } else {
+        median(samples, cpu)
+    }
 }
 
-fn sorted(samples: &[Sample], of: fn(&Sample) -> f64) -> Vec<f64> {
-    let mut values: Vec<f64> = samples.iter().map(of).collect();
+fn median(samples: &[Sample], of: fn(&Sample) -> f64) -> f64 {
+    middle(&samples.iter().map(of).collect::<Vec<_>>())
+}
+
+/// The median: of an even number, between the two middle ones.
+pub(crate) fn middle(values: &[f64]) -> f64 {
+    let values = sorted(values.to_vec());
+    let at = |i: usize| values.get(i).copied().unwrap_or(f64::NAN);
+    (at(values.len() / 2) + at(values.len().saturating_sub(1) / 2)) / 2.0
+}
+
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
     values.sort_by(f64::total_cmp);
     values
 }
 
 fn quantile(samples: &[Sample], of: fn(&Sample) -> f64, q: f64) -> f64 {
-    let values = sorted(samples, of);
+    let values = sorted(samples.iter().map(of).collect());
     let at = (q * values.len() as f64) as usize;
     values.get(at.min(values.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
-}
-
-/// The lower of the two middle values: the same one when their number is odd.
-fn quantile_down(samples: &[Sample], of: fn(&Sample) -> f64) -> f64 {
-    sorted(samples, of).get(samples.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn bundle_name(key: &Key) -> &'static str {
@@ -146,7 +156,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
     text
 }
 
-fn ratio(value: Option<f64>) -> String {
+pub(crate) fn ratio(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"))
 }
 
@@ -161,6 +171,7 @@ pub(crate) fn json(
     priority: &str,
     rows: &[Row],
     table: &Table,
+    throughput: Vec<Value>,
 ) -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let results: Vec<Value> = rows
@@ -199,6 +210,7 @@ pub(crate) fn json(
         "regimes": Regime::ALL.map(Regime::name),
         "runtimes": runtimes,
         "results": results,
+        "throughput": throughput,
     })
     .to_string();
     text.push('\n');

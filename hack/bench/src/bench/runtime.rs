@@ -107,10 +107,11 @@ pub(crate) fn bare(_: Op) -> Vec<String> {
 }
 
 impl<'a> Ground<'a> {
-    pub(crate) fn new(place: &'a Place, limits: bool) -> Res<Ground<'a>> {
+    /// `suffix` keeps apart the files of processes that work at the same time.
+    pub(crate) fn new(place: &'a Place, options: &Options, suffix: &str) -> Res<Ground<'a>> {
         std::fs::create_dir_all(place.dir.join("state")).map_err(|e| format!("state root: {e}"))?;
-        let spawner = Spawner::new(&place.dir.join("stderr"))?;
-        Ok(Ground { place, limits, spawner, count: 0 })
+        let spawner = Spawner::new(&place.dir.join(format!("stderr{suffix}")))?;
+        Ok(Ground { place, limits: options.limits, spawner, count: 0 })
     }
 
     pub(crate) fn scratch(&self, name: &str) -> String {
@@ -141,18 +142,50 @@ impl<'a> Ground<'a> {
         Ok(())
     }
 
+    /// `Some`: which limit of the full bundle this runtime does not apply, or how else that went wrong.
+    pub(crate) fn missing_limits(&mut self, runtime: &Runtime) -> Res<Option<String>> {
+        if !self.limits {
+            return Ok(None);
+        }
+        let command = Command::new(&self.run_words(runtime, Bundle::Full, Payload::LimitsProof, &bare))?;
+        let missing = self.spawner.run_to(&command, bundle::PROOF).err();
+        spawn::reap_strays();
+        Ok(missing.map(|text| text.lines().last().unwrap_or_default().to_owned()))
+    }
+
+    /// As `run`, with `true`, in a bundle, a cgroup and under an id that no other number has.
+    pub(crate) fn run_numbered(&mut self, runtime: &Runtime, bundle: Bundle, number: u32) -> Res<Sample> {
+        let words = if runtime.is_floor() {
+            let cgroup = bundle::numbered_cgroup(self.place, &runtime.name, bundle, number);
+            self.floor_words(runtime, bundle, Payload::True, cgroup)
+        } else {
+            let dir = bundle::numbered_dir(self.place, &runtime.name, bundle, number);
+            self.bundle_words(runtime, &dir, format!("bench-numbered-{number}"))
+        };
+        self.spawner.run(&Command::new(&words)?)
+    }
+
     fn run_words(&mut self, runtime: &Runtime, bundle: Bundle, payload: Payload, wrap: Wrap) -> Vec<String> {
         let mut words = wrap(Op::Run);
         if runtime.is_floor() {
-            let kind = format!("{}{}", bundle.name(), if self.limits { "-limits" } else { "" });
-            let rootfs = bundle::rootfs(self.place, payload).to_string_lossy().into_owned();
-            words.extend([runtime.path.clone(), kind, rootfs, bundle::cgroup(self.place, &runtime.name, bundle)]);
-            words.push(self.place.layout.word());
+            let cgroup = bundle::cgroup(self.place, &runtime.name, bundle);
+            words.extend(self.floor_words(runtime, bundle, payload, cgroup));
         } else {
-            let dir = bundle::dir(self.place, &runtime.name, bundle, payload);
-            words.extend(self.verb(runtime, "run"));
-            words.extend(["--bundle".to_owned(), dir.to_string_lossy().into_owned(), self.next_id()]);
+            let id = self.next_id();
+            words.extend(self.bundle_words(runtime, &bundle::dir(self.place, &runtime.name, bundle, payload), id));
         }
+        words
+    }
+
+    fn floor_words(&self, runtime: &Runtime, bundle: Bundle, payload: Payload, cgroup: String) -> Vec<String> {
+        let kind = format!("{}{}", bundle.name(), if self.limits { "-limits" } else { "" });
+        let rootfs = bundle::rootfs(self.place, payload).to_string_lossy().into_owned();
+        vec![runtime.path.clone(), kind, rootfs, cgroup, self.place.layout.word()]
+    }
+
+    fn bundle_words(&self, runtime: &Runtime, dir: &Path, id: String) -> Vec<String> {
+        let mut words = self.verb(runtime, "run").to_vec();
+        words.extend(["--bundle".to_owned(), dir.to_string_lossy().into_owned(), id]);
         words
     }
 

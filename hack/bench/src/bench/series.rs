@@ -118,7 +118,7 @@ fn cases(options: &Options, regime: &str, runtimes: &[Runtime]) -> Vec<Case> {
 }
 
 /// xorshift64: the order must differ from round to round, and nothing more.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -128,7 +128,7 @@ impl Random {
         self.0
     }
 
-    fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, (self.next() % (last as u64 + 1)) as usize);
         }
