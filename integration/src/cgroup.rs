@@ -157,3 +157,15 @@ pub fn procs(dir: &Path) -> Vec<i32> {
     let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
     text.lines().filter_map(|l| l.parse().ok()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::resolve;
+
+    #[test]
+    fn scopes_are_in_the_slices_of_their_slices_name() {
+        assert_eq!(resolve("a-b-c.slice:p:n"), "/a.slice/a-b.slice/a-b-c.slice/p-n.scope");
+        assert_eq!(resolve("system.slice:runc:web"), "/system.slice/runc-web.scope");
+        assert_eq!(resolve("/top/name"), "/top/name");
+    }
+}

@@ -172,8 +172,9 @@ fn left_in_sub(cx: &Cx) -> Res {
         let sub = dir.join("sub");
         fs::create_dir(&sub)?;
         for file in ["cpuset.cpus", "cpuset.mems"] {
-            if let Ok(v) = fs::read(dir.join(file)) {
-                fs::write(sub.join(file), v)?;
+            // An empty v1 cpuset admits nobody; v2 may not have the files below.
+            if sub.join(file).exists() {
+                fs::write(sub.join(file), fs::read(dir.join(file))?)?;
             }
         }
         fs::write(sub.join("cgroup.procs"), &child)?;

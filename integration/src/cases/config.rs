@@ -146,14 +146,14 @@ fn huge(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     b.set("/annotations", json!({"big": "x".repeat(100 << 20)}));
     let begin = Instant::now();
-    let out = cx.with_bundle("create", &b, &cx.id())?.out()?;
+    let out = cx.with_bundle("create", &b, &cx.id())?.limit(Duration::from_secs(60)).out()?;
     if out.code == Some(0) {
         // To take it is right as well: it is a valid config.
         let id = out.said.split(' ').next_back().unwrap_or_default().to_owned();
         cx.delete_force(&id)?;
     }
-    ensure!(begin.elapsed() < Duration::from_secs(20), "it took {:?}", begin.elapsed());
     if cx.is("ferrun") {
+        ensure!(begin.elapsed() < Duration::from_secs(20), "it took {:?}", begin.elapsed());
         one_line(cx, &out.fails(&[])?)?;
     }
     Ok(())
