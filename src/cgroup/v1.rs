@@ -13,7 +13,7 @@ use crate::sys::signal;
 use super::{EMPTY_DEADLINE, children, read, write};
 
 /// The controllers of the hierarchy that `directory` is in.
-fn has_controller(directory: &Path, controller: &str) -> bool {
+pub(super) fn has_controller(directory: &Path, controller: &str) -> bool {
     let below = directory.strip_prefix(CGROUP_ROOT).ok().and_then(|path| path.iter().next());
     below.and_then(|name| name.to_str()).is_some_and(|name| name.split(',').any(|one| one == controller))
 }
