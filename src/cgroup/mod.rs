@@ -1,5 +1,6 @@
 //! The container's cgroups: made, emptied, removed. One facade over both versions.
 
+mod controllers;
 pub mod devices;
 pub mod limits;
 mod settings;

@@ -8,8 +8,8 @@ use super::{Device, DeviceKind};
 use crate::error::Result;
 
 /// dev_t in the kernel: 12 bits and 20 bits.
-const MAX_MAJOR: u32 = (1 << 12) - 1;
-const MAX_MINOR: u32 = (1 << 20) - 1;
+pub(super) const MAX_MAJOR: u32 = (1 << 12) - 1;
+pub(super) const MAX_MINOR: u32 = (1 << 20) - 1;
 
 pub(super) fn check(devices: &[LinuxDevice], at: &At) -> Result<Vec<Device>> {
     let mut checked: Vec<Device> = Vec::with_capacity(devices.len());

@@ -1,15 +1,16 @@
-//! The text of a config.json → oci-spec's [`Spec`].
+//! The text of a config.json → oci-spec's [`Spec`]; that of an update → its [`LinuxResources`].
 //!
 //! A good file is parsed once, straight into the structs. Only when that fails is it looked at again: what
 //! oci-spec refuses and the specification allows is [mended](super::mend), and what is still wrong is said with
 //! its JSON pointer, the value found and what would be right. Nothing here may panic, whatever the bytes.
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxResources, Spec};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::at;
 use super::locate::{Place, locate, offset_of};
-use super::mend::mend;
+use super::mend;
 use crate::error::{Error, Result};
 
 /// No config.json is larger; the file is not read beyond it. (The largest in the wild are some 100 KB.)
@@ -24,38 +25,64 @@ pub struct Parsed {
 
 /// Parses a config.json.
 pub fn parse(bytes: &[u8]) -> Result<Parsed> {
+    let mut warnings = Vec::new();
+    let ambiguous = |spec: &Spec| {
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        resources.is_some_and(no_tasks)
+    };
+    let spec = read(bytes, "config.json", ambiguous, |value| mend::config(value, &mut warnings))?;
+    Ok(Parsed { spec, warnings })
+}
+
+/// Parses what `update` is given: a document with the properties of `/linux/resources`.
+pub(super) fn parse_resources(bytes: &[u8]) -> Result<LinuxResources> {
+    let mend = |value: &mut Value| {
+        mend::resources(value);
+        Ok(())
+    };
+    read(bytes, "the document of resources", no_tasks, mend)
+}
+
+/// oci-spec reads `"pids": {}` as a limit of 0, which means something else.
+fn no_tasks(resources: &LinuxResources) -> bool {
+    resources.pids().is_some_and(|pids| pids.limit() == 0)
+}
+
+/// `what` is the name of the whole in errors.
+fn read<T: DeserializeOwned>(
+    bytes: &[u8],
+    what: &str,
+    ambiguous: impl FnOnce(&T) -> bool,
+    mend: impl FnOnce(&mut Value) -> Result<()>,
+) -> Result<T> {
     if bytes.len() > LIMIT {
-        return Err(Error::new(format!("config.json is larger than {} MiB", LIMIT >> 20)));
+        return Err(Error::new(format!("{what} is larger than {} MiB", LIMIT >> 20)));
     }
     // serde would take an array for an object, field by field
     match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        None => return Err(Error::new("config.json is empty")),
+        None => return Err(Error::new(format!("{what} is empty"))),
         Some(b'{') => {}
-        Some(_) => return Err(not_an_object(bytes)),
+        Some(_) => return Err(not_an_object(bytes, what)),
     }
     match serde_json::from_slice(bytes) {
-        Ok(spec) => Ok(Parsed { spec, warnings: Vec::new() }),
-        Err(_) => again(bytes),
+        Ok(parsed) if !ambiguous(&parsed) => Ok(parsed),
+        _ => again(bytes, what, mend),
     }
 }
 
-/// The second look: slow, and only for what oci-spec refused.
-fn again(bytes: &[u8]) -> Result<Parsed> {
-    let mut value: Value = serde_json::from_slice(bytes).map_err(|error| not_json(bytes, &error))?;
-    let mut warnings = Vec::new();
-    mend(&mut value, &mut warnings)?;
+/// The second look: slow, and only for what oci-spec refused or did not understand.
+fn again<T: DeserializeOwned>(bytes: &[u8], what: &str, mend: impl FnOnce(&mut Value) -> Result<()>) -> Result<T> {
+    let mut value: Value = serde_json::from_slice(bytes).map_err(|error| not_json(bytes, what, &error))?;
+    mend(&mut value)?;
     // as text again, because only errors in text have a position to make a pointer of
     let text = serde_json::to_vec(&value).map_err(|error| Error::new(error.to_string()))?;
-    match serde_json::from_slice(&text) {
-        Ok(spec) => Ok(Parsed { spec, warnings }),
-        Err(error) => Err(explain(&text, &error)),
-    }
+    serde_json::from_slice(&text).map_err(|error| explain(&text, &error))
 }
 
-fn not_an_object(bytes: &[u8]) -> Error {
+fn not_an_object(bytes: &[u8], what: &str) -> Error {
     match serde_json::from_slice::<Value>(bytes) {
-        Ok(value) => Error::new(format!("config.json must be a JSON object, not {}", kind(&value))),
-        Err(error) => not_json(bytes, &error),
+        Ok(value) => Error::new(format!("{what} must be a JSON object, not {}", kind(&value))),
+        Err(error) => not_json(bytes, what, &error),
     }
 }
 
@@ -71,19 +98,19 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// What is not JSON at all has a line and a column instead of a pointer.
-fn not_json(bytes: &[u8], error: &serde_json::Error) -> Error {
+fn not_json(bytes: &[u8], what: &str, error: &serde_json::Error) -> Error {
     let place = format!("line {} column {}", error.line(), error.column());
     let words = error.to_string();
     if let Some(offset) = bytes.iter().position(|byte| *byte == 0) {
-        return Error::new(format!("config.json is not valid JSON: NUL byte at offset {offset}"));
+        return Error::new(format!("{what} is not valid JSON: NUL byte at offset {offset}"));
     }
     if words.starts_with("recursion limit exceeded") {
-        return Error::new(format!("config.json is nested deeper than 128 levels at {place}"));
+        return Error::new(format!("{what} is nested deeper than 128 levels at {place}"));
     }
     if error.is_eof() {
-        return Error::new(format!("config.json ends too early: {words}"));
+        return Error::new(format!("{what} ends too early: {words}"));
     }
-    Error::new(format!("config.json is not valid JSON: {words}"))
+    Error::new(format!("{what} is not valid JSON: {words}"))
 }
 
 /// Turns serde's words and position into ours.

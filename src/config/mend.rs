@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::at::{At, ROOT, shown};
 use crate::error::Result;
 
-pub(super) fn mend(config: &mut Value, warnings: &mut Vec<String>) -> Result<()> {
+pub(super) fn config(config: &mut Value, warnings: &mut Vec<String>) -> Result<()> {
     drop_nulls(config);
     if let Some(config) = config.as_object_mut() {
         // other platforms' sections say nothing to us, and the specification has no such mappings
@@ -25,13 +25,24 @@ pub(super) fn mend(config: &mut Value, warnings: &mut Vec<String>) -> Result<()>
         affinity(process, &ROOT.key("process"))?;
     }
     if let Some(resources) = config.pointer_mut("/linux/resources") {
-        hugepage_limits(resources);
-        device_types(resources);
+        resources_without_nulls(resources);
     }
     for syscall in elements(config.pointer_mut("/linux/seccomp/syscalls")) {
         seccomp_defaults(syscall);
     }
     Ok(())
+}
+
+/// The document of an update, the same as `/linux/resources`.
+pub(super) fn resources(resources: &mut Value) {
+    drop_nulls(resources);
+    resources_without_nulls(resources);
+}
+
+fn resources_without_nulls(resources: &mut Value) {
+    hugepage_limits(resources);
+    device_types(resources);
+    no_pids_limit(resources);
 }
 
 fn elements(array: Option<&mut Value>) -> impl Iterator<Item = &mut Value> {
@@ -129,6 +140,15 @@ fn device_types(resources: &mut Value) {
         if rule.get("type").and_then(Value::as_str) == Some("") {
             rule.remove("type");
         }
+    }
+}
+
+/// A limit that is not given is none, not 0.
+fn no_pids_limit(resources: &mut Value) {
+    if resources.pointer("/pids").and_then(Value::as_object).is_some_and(|pids| !pids.contains_key("limit"))
+        && let Some(resources) = resources.as_object_mut()
+    {
+        resources.remove("pids");
     }
 }
 

@@ -1,6 +1,6 @@
 //! /proc: process identity, and a procfs of our own that nothing can be mounted over.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use super::fd::Loose;
@@ -13,11 +13,15 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 /// Such a file gives as much as there is and the buffer takes: less than that is all, and the read that would
 /// only say so is saved.
 pub fn read(path: &Path) -> Result<String, Errno> {
-    let fd = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    read_open(open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?.as_fd())
+}
+
+/// The same of one that is open, from its beginning.
+pub fn read_open(fd: BorrowedFd<'_>) -> Result<String, Errno> {
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        let length = rustix::io::read(&fd, &mut buffer)?;
+        let length = rustix::io::read(fd, &mut buffer)?;
         text.extend_from_slice(&buffer[..length]);
         // a line that did not fit is left for the next read: short means the end only by far
         if length < buffer.len() / 2 {

@@ -84,7 +84,7 @@ fn kinds_of_mounts() {
     let (relative, warnings) = mount(json!({"destination": "a//b/.", "type": "tmpfs"}));
     assert_eq!(relative.destination, PathBuf::from("/a/b"));
     assert_eq!(relative.source, MountSource::Fs { fstype: "tmpfs".into(), source: "none".into() });
-    assert_eq!(warnings[1], "mounts[2].destination is not absolute, \"/a/b\" is meant: \"a//b/.\"");
+    assert_eq!(warnings[0], "mounts[2].destination is not absolute, \"/a/b\" is meant: \"a//b/.\"");
     let bind = |recursive| MountSource::Bind { path: "y".into(), recursive };
     for (kind, options, source) in [
         ("none", json!(["bind"]), bind(false)),
@@ -116,8 +116,8 @@ fn kinds_of_mounts() {
     let idmap = mapped.options.idmap.unwrap();
     assert_eq!((idmap.uid_mappings.len(), idmap.gid_mappings[0].host_id, idmap.recursive), (2, 3, false));
     let (_, warnings) = mount(json!({"destination": "/x", "source": "/y", "options": ["bind", "sync", "tmpcopyup"]}));
-    assert_eq!(warnings[1], "mounts[2]: sync has no effect on a bind mount");
-    assert_eq!(warnings[2], "mounts[2]: tmpcopyup has no effect on anything but a tmpfs");
+    assert_eq!(warnings[0], "mounts[2]: sync has no effect on a bind mount");
+    assert_eq!(warnings[1], "mounts[2]: tmpcopyup has no effect on anything but a tmpfs");
 }
 
 /// What becomes of the options of a tmpfs.

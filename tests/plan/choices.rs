@@ -71,7 +71,7 @@ fn what_cannot_be_granted_is_a_warning() {
 #[test]
 fn capabilities_are_kept_over_the_change_of_user_only_if_some_stay() {
     let keeps = |source: &Value| {
-        let plan = plan_of(source, &no_cgroups());
+        let plan = plan_of(source, &v2());
         plan.steps.iter().find_map(|entry| match entry.step {
             Step::User { keep, .. } => Some(keep),
             _ => None,

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use ferrun::config::Config;
+use ferrun::config::resources::Resources;
+use ferrun::host::Cgroups;
 use ferrun::plan::Manager;
 use ferrun::plan::Plan;
 use ferrun::plan::cgroupfs::{Hierarchies, Placement};
@@ -75,7 +77,14 @@ static MADE: LazyLock<Vec<Made>> = LazyLock::new(|| {
                 }
                 let name = format!("{name} on {host_name}, {request_name}");
                 let request = request(&config);
-                let plan = create(&config, &host(), &request).unwrap_or_else(|error| panic!("{name}: {error}"));
+                let host = host();
+                // limits need something that limits
+                let limited = config.resources != Resources::default() && request.manager != Manager::Disabled;
+                if limited && host.cgroups == Cgroups::None {
+                    assert!(create(&config, &host, &request).is_err(), "{name}");
+                    continue;
+                }
+                let plan = create(&config, &host, &request).unwrap_or_else(|error| panic!("{name}: {error}"));
                 made.push(Made { name, source: source.clone(), config: config.clone(), request, plan });
             }
         }

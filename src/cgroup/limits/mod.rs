@@ -4,10 +4,12 @@ pub mod convert;
 mod v1;
 mod v2;
 
+use std::fmt::Display;
+
 use serde::Serialize;
 
 use crate::config::resources::{DeviceRule, Resources};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 pub use super::devices::rules::with_defaults;
 
@@ -27,6 +29,31 @@ pub struct Setting {
     pub value: String,
     /// JSON pointer.
     pub pointer: String,
+    #[serde(skip_serializing_if = "Rule::is_plain")]
+    pub rule: Rule,
+}
+
+/// How a setting is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// The file has to be there, and the value is the whole.
+    #[default]
+    Plain,
+    /// Where the file is missing, the kernel has nothing to limit.
+    IfThere,
+    /// Where the file is missing, this one has the same meaning.
+    Or { file: String, value: String },
+    /// The value is memory and swap together: the memory limit in force is taken off.
+    LessMemory,
+    /// The value is the period only: the quota in force stays in front of it.
+    BehindQuota,
+}
+
+impl Rule {
+    fn is_plain(&self) -> bool {
+        *self == Self::Plain
+    }
 }
 
 /// All that limits a container.
@@ -40,6 +67,9 @@ pub struct Limits {
     /// A memory limit below what is used now is refused: `checkBeforeUpdate`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub check_memory: bool,
+    /// What this version has no file for and runc leaves out, for a log at level debug.
+    #[serde(skip)]
+    pub notes: Vec<String>,
 }
 
 impl Limits {
@@ -48,21 +78,102 @@ impl Limits {
     /// # Errors
     /// What `version` cannot express.
     pub fn new(resources: &Resources, version: Version) -> Result<Self> {
-        let mut limits = Self::change(resources, version)?;
+        let mut limits = Self::make(resources, version, true)?;
         limits.devices = Some(with_defaults(&resources.devices));
         Ok(limits)
     }
 
-    /// Those that `resources` name, for a container that exists.
+    /// Those that `resources` name, for a container that exists. Pointers count from the document of the update.
     ///
     /// # Errors
     /// What `version` cannot express.
     pub fn change(resources: &Resources, version: Version) -> Result<Self> {
-        let settings = match version {
-            Version::V1 => v1::settings(resources)?,
-            Version::V2 => v2::settings(resources)?,
-        };
+        Self::make(resources, version, false)
+    }
+
+    fn make(resources: &Resources, version: Version, new: bool) -> Result<Self> {
+        let mut draft = Draft { new, settings: Vec::new(), notes: Vec::new() };
+        match version {
+            Version::V1 => v1::settings(&mut draft, resources)?,
+            Version::V2 => v2::settings(&mut draft, resources)?,
+        }
         let devices = (!resources.devices.is_empty()).then(|| with_defaults(&resources.devices));
-        Ok(Self { settings, devices, check_memory: resources.memory.check_before_update })
+        let Draft { settings, notes, .. } = draft;
+        Ok(Self { settings, devices, check_memory: resources.memory.check_before_update, notes })
+    }
+}
+
+/// Limits in the making.
+struct Draft {
+    /// For a new container: nothing is in force yet.
+    new: bool,
+    settings: Vec<Setting>,
+    notes: Vec<String>,
+}
+
+impl Draft {
+    fn pointer(&self, place: &str) -> String {
+        format!("{}/{place}", if self.new { "/linux/resources" } else { "" })
+    }
+
+    fn set(&mut self, place: &str, file: impl Into<String>, value: impl Display) {
+        self.set_by(place, file, value, Rule::Plain);
+    }
+
+    /// `place` is the property below `/linux/resources`; the controller is what the file's name begins with.
+    fn set_by(&mut self, place: &str, file: impl Into<String>, value: impl Display, rule: Rule) {
+        let file = file.into();
+        let controller = file.split('.').next().unwrap_or_default().to_owned();
+        let (pointer, value) = (self.pointer(place), value.to_string());
+        self.settings.push(Setting { controller, file, value, pointer, rule });
+    }
+
+    fn note(&mut self, given: bool, place: &str, version: &str) {
+        if given {
+            self.notes.push(format!("{} is left out: cgroup {version} has no such limit", self.pointer(place)));
+        }
+    }
+
+    fn error(&self, place: &str, words: &str) -> Error {
+        Error::new(words).at(self.pointer(place))
+    }
+}
+
+/// A limit of v2, and of `pids` in both: -1 is `max`.
+fn or_max(value: i64) -> String {
+    if value < 0 { "max".to_owned() } else { value.to_string() }
+}
+
+/// 0 tasks as 1, which means the same to whoever is in the cgroup: systemd has no 0, and so has runc.
+fn tasks(limit: i64) -> String {
+    or_max(if limit == 0 { 1 } else { limit })
+}
+
+/// `8:0 VALUE`.
+fn for_device(major: u32, minor: u32, value: impl Display) -> String {
+    format!("{major}:{minor} {value}")
+}
+
+/// A key as a step of a JSON pointer: RFC 6901.
+fn step(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+/// The two files of each huge page size; kernels before 5.7 had no reservations.
+fn hugetlb(draft: &mut Draft, resources: &Resources, suffix: &str) {
+    for (index, limit) in resources.hugepage_limits.iter().enumerate() {
+        let place = format!("hugepageLimits/{index}/limit");
+        let size = &limit.page_size;
+        draft.set(&place, format!("hugetlb.{size}.{suffix}"), limit.limit);
+        draft.set_by(&place, format!("hugetlb.{size}.rsvd.{suffix}"), limit.limit, Rule::IfThere);
+    }
+}
+
+/// rdma.rst. The same file in both versions.
+fn rdma(draft: &mut Draft, resources: &Resources) {
+    for rdma in &resources.rdma {
+        let limit = |name: &str, limit: Option<u32>| limit.map(|limit| format!(" {name}={limit}")).unwrap_or_default();
+        let limits = limit("hca_handle", rdma.hca_handles) + &limit("hca_object", rdma.hca_objects);
+        draft.set(&format!("rdma/{}", step(&rdma.device)), "rdma.max", format!("{}{limits}", rdma.device));
     }
 }
