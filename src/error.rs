@@ -35,6 +35,9 @@ pub struct Parts {
     /// Where in config.json it comes from: an RFC 6901 JSON pointer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
+    /// What the pointer points into, where that is not config.json.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<String>,
     /// The plan's step that was under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
@@ -99,6 +102,13 @@ impl Error {
         self
     }
 
+    /// Names what the pointer points into, where that is not config.json.
+    #[must_use]
+    pub fn of(mut self, document: impl Into<String>) -> Self {
+        self.0.document.get_or_insert_with(|| document.into());
+        self
+    }
+
     /// Names the file that it was about, unless an inner part did already.
     #[must_use]
     pub fn path(mut self, path: impl AsRef<Path>) -> Self {
@@ -159,7 +169,7 @@ impl fmt::Display for Error {
         }
         f.write_str(&parts.cause)?;
         if let Some(pointer) = &parts.pointer {
-            write!(f, " (config.json {pointer})")?;
+            write!(f, " ({} {pointer})", parts.document.as_deref().unwrap_or("config.json"))?;
         }
         if let Some(hint) = &parts.hint {
             write!(f, "; {hint}")?;

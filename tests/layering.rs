@@ -24,7 +24,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("plan", &["cgroup::limits", "cgroup::systemd::unit", "config", "error", "hooks", "host", "seccomp"]),
     ("init", &["error", "hooks", "launch::channel", "plan::step", "sys"]),
     ("cgroup", &["config::resources", "error", "host", "plan::cgroupfs", "sys"]),
-    ("state", &["error", "hooks", "plan::cgroupfs", "sys"]),
+    ("state", &["cgroup::freezer", "error", "hooks", "plan::cgroupfs", "sys"]),
     ("container", &["cgroup", "config::resources", "error", "hooks", "plan::cgroupfs", "state", "sys"]),
     ("launch", &["cgroup", "config", "container", "error", "hooks", "init", "log", "plan", "seccomp", "state", "sys"]),
     (

@@ -20,6 +20,7 @@ mod case;
 mod cases;
 mod cgroup;
 mod cx;
+mod fuse;
 mod leaks;
 mod mountinfo;
 mod options;

@@ -2,6 +2,7 @@
 
 mod controllers;
 pub mod devices;
+pub mod freezer;
 pub mod limits;
 mod settings;
 pub mod systemd;
@@ -114,18 +115,34 @@ pub fn kill(placement: &Placement) -> Result<()> {
     }
 }
 
-/// Lets a frozen container go on: version 1 lets a frozen process die only when it is thawed.
-pub fn thaw(placement: &Placement) -> Result<()> {
-    match &placement.hierarchies {
-        Hierarchies::V1 { directories } => v1::thaw(directories),
-        _ => Ok(()),
+/// Sends `signal` to every process in the container's cgroups. SIGKILL reaches the frozen too.
+pub fn signal_all(placement: &Placement, signal: i32) -> Result<()> {
+    match (&placement.hierarchies, signal) {
+        (Hierarchies::V2 { directory }, libc::SIGKILL) => v2::kill_all(directory).map(drop),
+        _ => match (v1::for_processes(placement.directories()), signal) {
+            (Some(directory), libc::SIGKILL) => v1::kill_all(directory),
+            (Some(directory), _) => v1::signal_all(directory, signal),
+            (None, _) => Ok(()),
+        },
     }
 }
 
-/// Sends `signal` to every process in the container's cgroups.
-pub fn signal_all(placement: &Placement, signal: i32) -> Result<()> {
-    let Some(directory) = v1::for_processes(placement.directories()) else { return Ok(()) };
-    v1::signal_all(directory, signal)
+/// All processes in the container's cgroups and those below. One that our pid namespace does not see is none.
+pub fn pids(placement: &Placement) -> Result<Vec<i32>> {
+    let Some(directory) = v1::for_processes(placement.directories()) else { return Ok(Vec::new()) };
+    let mut pids = v1::pids(directory)?;
+    pids.retain(|&pid| pid > 0);
+    Ok(pids)
+}
+
+/// Processes that were killed and are still there: who, and where they are.
+fn left_over(directory: &Path) -> Error {
+    let tasks = v1::pids(directory).unwrap_or_default();
+    let left: Vec<String> =
+        tasks.into_iter().filter_map(sys::proc::Whereabouts::of).map(|task| task.to_string()).collect();
+    Error::new(format!("processes do not end: {}", left.join(", ")))
+        .path(directory)
+        .within(format!("empty cgroup {}", directory.display()))
 }
 
 /// Removes those of the container's cgroups that are empty: none of its processes was ever in them.

@@ -1,5 +1,6 @@
 //! Version 1: one directory in each hierarchy.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,11 @@ use crate::error::{Call, Error, Result};
 use crate::host::CGROUP_ROOT;
 use crate::sys::signal;
 
+use super::freezer::freezer;
 use super::{EMPTY_DEADLINE, children, read, write};
+
+/// How often processes that fork are followed before they are given up.
+const ROUNDS: usize = 100;
 
 /// The controllers of the hierarchy that `directory` is in.
 pub(super) fn has_controller(directory: &Path, controller: &str) -> bool {
@@ -73,30 +78,37 @@ fn inherit_cpuset(directory: &Path) -> Result<()> {
 /// The directory that tells which processes belong to the container: all do, so any hierarchy will do, but
 /// only one can freeze them.
 pub(super) fn for_processes(directories: &[PathBuf]) -> Option<&Path> {
-    directories
-        .iter()
-        .find(|directory| has_controller(directory, "freezer"))
-        .or(directories.first())
-        .map(PathBuf::as_path)
+    freezer(directories).or(directories.first()).map(PathBuf::as_path)
 }
 
 /// All processes in `directory` and below. A cgroup that vanishes meanwhile is empty.
 pub(super) fn pids(directory: &Path) -> Result<Vec<i32>> {
-    let mut pids: Vec<i32> = match read(directory, "cgroup.procs") {
+    members(directory, "cgroup.procs")
+}
+
+/// The ids in `file` of `directory` and of all below it.
+pub(super) fn members(directory: &Path, file: &str) -> Result<Vec<i32>> {
+    let mut ids: Vec<i32> = match read(directory, file) {
         Ok(text) => text.lines().filter_map(|line| line.parse().ok()).collect(),
         Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV)) => Vec::new(),
         Err(error) => return Err(error),
     };
     for child in children(directory)? {
-        pids.extend(self::pids(&directory.join(child))?);
+        ids.extend(members(&directory.join(child), file)?);
     }
-    Ok(pids)
+    Ok(ids)
 }
 
+/// Those that are made meanwhile get it too.
 pub(super) fn signal_all(directory: &Path, number: i32) -> Result<()> {
-    for pid in pids(directory)? {
+    let mut told = BTreeSet::new();
+    for _ in 0..ROUNDS {
         // 0 stands for a process that our pid namespace does not see
-        if pid > 0 {
+        let fresh: Vec<i32> = pids(directory)?.into_iter().filter(|&pid| pid > 0 && told.insert(pid)).collect();
+        if fresh.is_empty() {
+            break;
+        }
+        for pid in fresh {
             match signal::kill(pid, number) {
                 Ok(()) | Err(Errno::SRCH) => {}
                 Err(errno) => return Err(Error::os(format!("kill {pid}"), errno)),
@@ -106,38 +118,30 @@ pub(super) fn signal_all(directory: &Path, number: i32) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn thaw(directories: &[PathBuf]) -> Result<()> {
-    for directory in directories.iter().filter(|directory| has_controller(directory, "freezer")) {
-        match write(directory, "freezer.state", "THAWED") {
-            Err(error) if error.errno() == Some(libc::ENOENT) => {}
-            result => result?,
-        }
+/// Frozen first, so that none can fork away from the list; thawed to die.
+pub(super) fn kill_all(directory: &Path) -> Result<()> {
+    let freezer = has_controller(directory, "freezer");
+    if freezer {
+        let _ = write(directory, "freezer.state", "FROZEN");
     }
-    Ok(())
+    let killed = signal_all(directory, libc::SIGKILL);
+    if freezer {
+        let _ = write(directory, "freezer.state", "THAWED");
+    }
+    killed
 }
 
-/// Frozen first, so that none can fork away from the list; thawed to die.
+/// Kills all and waits until they are gone.
 pub(super) fn kill(directories: &[PathBuf]) -> Result<()> {
     let Some(directory) = for_processes(directories) else { return Ok(()) };
-    let freezer = has_controller(directory, "freezer");
     let deadline = Instant::now() + EMPTY_DEADLINE;
     loop {
         if pids(directory)?.is_empty() {
             return Ok(());
         }
-        if freezer {
-            let _ = write(directory, "freezer.state", "FROZEN");
-        }
-        let killed = signal_all(directory, libc::SIGKILL);
-        if freezer {
-            let _ = write(directory, "freezer.state", "THAWED");
-        }
-        killed?;
+        kill_all(directory)?;
         if Instant::now() > deadline {
-            let left = pids(directory)?;
-            return Err(Error::new(format!("processes {left:?} do not end"))
-                .path(directory)
-                .within(format!("empty cgroup {}", directory.display())));
+            return Err(super::left_over(directory));
         }
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -45,17 +45,23 @@ fn refuse_busy(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `cgroup.kill` (Linux 5.14) reaches all below at once, frozen or not.
-pub(super) fn kill(directory: &Path) -> Result<()> {
+/// `cgroup.kill` (Linux 5.14) reaches all below at once, frozen or not. False: there is no such cgroup any more.
+pub(super) fn kill_all(directory: &Path) -> Result<bool> {
     match write(directory, "cgroup.kill", "1") {
-        Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(()),
-        result => result?,
+        Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV)) => Ok(false),
+        result => result.map(|()| true),
+    }
+}
+
+/// Kills all and waits until they are gone.
+pub(super) fn kill(directory: &Path) -> Result<()> {
+    if !kill_all(directory)? {
+        return Ok(());
     }
     let deadline = Instant::now() + EMPTY_DEADLINE;
     while read(directory, "cgroup.events")?.lines().any(|line| line == "populated 1") {
         if Instant::now() > deadline {
-            let left = v1::pids(directory)?;
-            return Err(Error::new(format!("processes {left:?} do not end")).path(directory));
+            return Err(super::left_over(directory));
         }
         std::thread::sleep(Duration::from_millis(1));
     }

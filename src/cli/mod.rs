@@ -8,11 +8,15 @@ mod delete;
 pub mod features;
 mod kill;
 mod list;
+mod numbers;
+mod pause;
 mod plan;
+mod resume;
 mod run;
 pub mod spec;
 mod start;
 mod state;
+mod update;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -35,6 +39,9 @@ const COMMANDS: &str = "Commands:
   list      list the containers
   kill      send a signal to a container
   delete    delete a stopped container
+  pause     suspend all processes of a container
+  resume    let them go on
+  update    change the limits of a container
   spec      write a config.json to begin with
   features  show what this program can do, as JSON
   plan      show what create would do, without doing it";
@@ -172,6 +179,9 @@ fn execute(arguments: &[OsString]) -> Result<i32> {
         "list" => verb(rest, &options, list::execute),
         "kill" => verb(rest, &options, kill::execute),
         "delete" => verb(rest, &options, delete::execute),
+        "pause" => verb(rest, &options, pause::execute),
+        "resume" => verb(rest, &options, resume::execute),
+        "update" => verb(rest, &options, update::execute),
         "spec" => verb(rest, &options, spec_command),
         "features" => verb(rest, &options, features_command),
         "plan" => verb(rest, &options, plan::execute),

@@ -10,6 +10,7 @@ use crate::error::{Call, Context, Error, Result};
 use crate::hooks;
 use crate::state::record::{Phase, Record, Status};
 use crate::state::store::{Entry, Store};
+use crate::sys::proc::Whereabouts;
 
 /// How long a killed init may take to end.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -48,8 +49,8 @@ fn remove_container(store: &Store, entry: &Entry, force: bool) -> Result<()> {
     if !stopped {
         // one that was never started has nothing to lose
         if !force && status != Status::Created {
-            return Err(Error::new(format!("cannot delete a container that is not stopped: it is {}", status.name()))
-                .hint("stop it first, or use --force"));
+            let words = format!("cannot delete container {} that is not stopped: {}", record.id, status.name());
+            return Err(Error::new(words).hint("stop it first, or use --force"));
         }
         end(&record)?;
     }
@@ -64,12 +65,13 @@ pub(super) fn end(record: &Record) -> Result<()> {
         Ok(()) | Err(Errno::SRCH) => {}
         Err(errno) => return Err(errno).call(|| format!("kill {}", init.pid)),
     }
-    cgroup::thaw(&record.placement)?;
+    cgroup::freezer::thaw_to_die(&record.placement)?;
     let deadline = Instant::now() + DEADLINE;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(Error::new(format!("process {} does not end", init.pid)));
+            let Some(stuck) = Whereabouts::of(init.pid) else { return Ok(()) };
+            return Err(Error::new(format!("{stuck} and does not end")));
         }
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {

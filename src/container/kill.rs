@@ -8,7 +8,7 @@ use crate::state::store::Store;
 /// Sends `signal` to the container's init, or with `all` to every process in its cgroups.
 ///
 /// # Errors
-/// `does not exist`; `container not running` for one that is neither created nor running.
+/// `does not exist`; `container not running` for one that is neither created, running nor paused.
 pub fn kill(store: &Store, id: &str, signal: i32, all: bool) -> Result<()> {
     let entry = store.enter(id)?;
     let record = entry.load_created()?;
@@ -17,7 +17,7 @@ pub fn kill(store: &Store, id: &str, signal: i32, all: bool) -> Result<()> {
         if all && !record.placement.directories().is_empty() {
             return cgroup::signal_all(&record.placement, signal);
         }
-        if !matches!(entry.status(&record)?, Status::Created | Status::Running) {
+        if !matches!(entry.status(&record)?, Status::Created | Status::Running | Status::Paused) {
             return Err(Error::new("container not running"));
         }
         let init = record.init.ok_or_else(|| Error::new("container not running"))?;
@@ -29,7 +29,7 @@ pub fn kill(store: &Store, id: &str, signal: i32, all: bool) -> Result<()> {
         if !record.own_pid_namespace {
             cgroup::signal_all(&record.placement, signal)?;
         }
-        cgroup::thaw(&record.placement)
+        cgroup::freezer::thaw_to_die(&record.placement)
     };
     send().context(|| format!("kill {id}"))
 }

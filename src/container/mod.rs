@@ -4,4 +4,6 @@ pub mod delete;
 pub mod kill;
 pub mod list;
 pub mod notify;
+pub mod pause;
 pub mod start;
+pub mod update;

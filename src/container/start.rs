@@ -27,6 +27,7 @@ fn start_locked(entry: &Entry, record: &Record) -> Result<()> {
     let fifo = match (entry.status(record)?, entry.open_fifo()?) {
         (Status::Created, Some(fifo)) => fifo,
         (Status::Created | Status::Running, _) => return Err(Error::new("cannot start an already running container")),
+        (Status::Paused, _) => return Err(Error::new("cannot start a container in the paused state")),
         (Status::Stopped, _) => return Err(Error::new("cannot start a container that has stopped")),
         (Status::Creating, _) => return Err(Error::new("cannot start a container that is being created")),
     };

@@ -51,13 +51,14 @@ pub enum Phase {
     Created,
 }
 
-/// runtime.md, State; `stopped` among them is derived.
+/// runtime.md, State, and runc's `paused`; that and `stopped` are derived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     Creating,
     Created,
     Running,
+    Paused,
     Stopped,
 }
 
@@ -67,6 +68,7 @@ impl Status {
             Self::Creating => "creating",
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         }
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, open, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
+use crate::cgroup::freezer;
 use crate::error::{Call, Context, Error, Result};
 
 use super::id;
@@ -277,9 +278,13 @@ impl Entry {
     pub fn status(&self, record: &Record) -> Result<Status> {
         match (record.phase, record.init) {
             (Phase::Creating, _) => Ok(if self.is_busy()? { Status::Creating } else { Status::Stopped }),
-            (Phase::Created, Some(init)) if init.is_alive() => {
-                Ok(if self.awaits_start()? { Status::Created } else { Status::Running })
-            }
+            (Phase::Created, Some(init)) if init.is_alive() => Ok(if freezer::is_frozen(&record.placement) {
+                Status::Paused
+            } else if self.awaits_start()? {
+                Status::Created
+            } else {
+                Status::Running
+            }),
             _ => Ok(Status::Stopped),
         }
     }

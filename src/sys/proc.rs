@@ -1,5 +1,6 @@
 //! /proc: process identity, and a procfs of our own that nothing can be mounted over.
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -57,6 +58,35 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let state = *fields.next()?.first()?;
     let start_time = std::str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
     Some(Stat { state, start_time })
+}
+
+/// What a task is doing, for the error about one that does not do what it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whereabouts {
+    pub pid: i32,
+    /// Its name: proc_pid_comm(5).
+    pub name: String,
+    /// `R`, `S`, `D` and so on; `?` when it has just gone.
+    pub state: char,
+    /// The kernel's function that it waits in: proc_pid_wchan(5). `0`: none, or not for us to know.
+    pub wchan: String,
+}
+
+impl Whereabouts {
+    /// None: it is gone.
+    pub fn of(pid: i32) -> Option<Self> {
+        let file = |name: &str| read(Path::new(&format!("/proc/{pid}/{name}")));
+        let name = file("comm").ok()?.trim_end().to_owned();
+        let state = stat(pid).map_or('?', |stat| stat.state.into());
+        Some(Self { pid, name, state, wchan: file("wchan").unwrap_or_else(|_| "0".to_owned()) })
+    }
+}
+
+impl fmt::Display for Whereabouts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} ({}) is in state {}", self.pid, self.name, self.state)?;
+        if self.wchan == "0" { Ok(()) } else { write!(f, ", in {}", self.wchan) }
+    }
 }
 
 /// A procfs instance of the caller's pid namespace, mounted nowhere: what the container mounts over its own

@@ -10,6 +10,7 @@ mod io;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod pause;
 mod process;
 mod rootfs;
 mod seccomp;
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Case> {
         seccomp::cases(),
         hooks::cases(),
         cgroups::cases(),
+        pause::cases(),
         delegation::cases(),
         systemd::cases(),
         config::cases(),
