@@ -16,7 +16,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, chownat, open, unlinkat};
 use rustix::io::Errno;
 
 use crate::error::{Call, Context, Error, Result};
-use crate::plan::cgroupfs::{Hierarchies, Placement, Unit};
+use crate::host::CGROUP_ROOT;
+use crate::plan::cgroupfs::{Hierarchies, Placement};
 use crate::sys;
 
 use limits::Limits;
@@ -101,9 +102,36 @@ pub fn update(placement: &Placement, limits: &Limits, properties: &[Property]) -
 /// Has systemd make the container's scope around process `pid`, which waits outside of it.
 ///
 /// # Errors
-/// systemd refuses, or does not answer in time.
-pub fn enter_unit(unit: &Unit, properties: &[Property], pid: i32) -> Result<()> {
-    systemd::start(unit, properties, pid)
+/// systemd refuses, does not answer in time, or puts the process into another cgroup than planned.
+pub fn enter_unit(placement: &Placement, properties: &[Property], pid: i32) -> Result<()> {
+    let Some(unit) = &placement.unit else { return Err(Error::new("there is no unit to enter")) };
+    systemd::start(unit, properties, pid)?;
+    check_entered(placement, pid).context(|| format!("enter scope {}", unit.name))?;
+    if let Hierarchies::V1 { directories } = &placement.hierarchies {
+        // systemd makes those of its own controllers only
+        for directory in directories.iter().filter(|directory| std::fs::symlink_metadata(directory).is_err()) {
+            v1::make(directory).map_err(|error| error.path(directory))?;
+        }
+    }
+    Ok(())
+}
+
+/// The limits would go to a cgroup that the process is not in.
+fn check_entered(placement: &Placement, pid: i32) -> Result<()> {
+    let path = format!("/proc/{pid}/cgroup");
+    let text = sys::proc::read(Path::new(&path)).call(|| format!("read {path}"))?;
+    let (prefix, mount) = match &placement.hierarchies {
+        Hierarchies::V1 { .. } => (":name=systemd:", Path::new(CGROUP_ROOT).join("systemd")),
+        _ => ("0::", CGROUP_ROOT.into()),
+    };
+    let Some(own) = text.lines().find_map(|line| line.split_once(prefix)).map(|(_, own)| own) else { return Ok(()) };
+    let own = mount.join(own.trim_start_matches('/'));
+    let planned = placement.directories();
+    if planned.contains(&own) || !planned.iter().any(|directory| directory.starts_with(&mount)) {
+        return Ok(());
+    }
+    let planned = planned.iter().map(|directory| directory.display().to_string()).collect::<Vec<_>>().join(", ");
+    Err(Error::new(format!("systemd put the process into {}, not into {planned}", own.display())))
 }
 
 /// Ends every process in the container's cgroups and waits until they are gone.
@@ -146,11 +174,16 @@ fn left_over(directory: &Path) -> Error {
 }
 
 /// Removes those of the container's cgroups that are empty: none of its processes was ever in them.
-pub fn remove_unused(placement: &Placement) {
+///
+/// # Errors
+/// systemd does not answer in time.
+pub fn remove_unused(placement: &Placement) -> Result<()> {
+    let stopped = placement.unit.as_ref().map_or(Ok(()), systemd::stop_unused);
     for directory in placement.directories() {
         // somebody else's if it is busy
         let _ = rmdir(directory);
     }
+    stopped
 }
 
 /// Removes the container's cgroups. What is gone already is fine; only when one is busy are its processes

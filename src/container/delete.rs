@@ -84,7 +84,7 @@ pub(super) fn end(record: &Record) -> Result<()> {
 /// What a container leaves: cgroups, its record; poststop hooks run in between.
 pub fn clean_up(store: &Store, entry: &Entry, record: &Record) -> Result<()> {
     if record.phase == Phase::Creating && !entry.has_config() {
-        cgroup::remove_unused(&record.placement);
+        cgroup::remove_unused(&record.placement)?;
     } else {
         if !record.own_pid_namespace {
             cgroup::kill(&record.placement)?;

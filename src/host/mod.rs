@@ -17,6 +17,10 @@ pub const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
 const CGROUP_SUPER_MAGIC: u64 = 0x27_e0eb;
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+
+/// Where BPF programs are pinned.
+pub const BPF_ROOT: &str = "/sys/fs/bpf";
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Host {
@@ -24,6 +28,18 @@ pub struct Host {
     /// The capabilities that this process can hand on: a bit for each.
     pub capabilities: u64,
     pub lsm: Lsm,
+    pub systemd: Systemd,
+}
+
+/// What there is to ask systemd for a scope.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Systemd {
+    /// It is the init: sd_booted(3).
+    pub running: bool,
+    /// Whose systemd: this process's effective uid.
+    pub uid: u32,
+    /// Programs can be pinned for it.
+    pub bpffs: bool,
 }
 
 /// Which Linux security modules act on labels.
@@ -76,6 +92,7 @@ impl Host {
             cgroups: probe_cgroups()?,
             capabilities: sets.permitted.bits(),
             lsm: if with_lsm { probe_lsm() } else { Lsm::default() },
+            systemd: probe_systemd(),
         })
     }
 }
@@ -85,6 +102,17 @@ fn probe_lsm() -> Lsm {
     Lsm {
         apparmor: enabled.is_ok_and(|text| text.starts_with('Y')),
         selinux: fs::metadata("/sys/fs/selinux/enforce").is_ok(),
+    }
+}
+
+fn probe_systemd() -> Systemd {
+    if !fs::symlink_metadata("/run/systemd/system").is_ok_and(|found| found.is_dir()) {
+        return Systemd::default();
+    }
+    Systemd {
+        running: true,
+        uid: rustix::process::geteuid().as_raw(),
+        bpffs: magic(Path::new(BPF_ROOT)) == Some(BPF_FS_MAGIC),
     }
 }
 

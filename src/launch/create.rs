@@ -213,8 +213,7 @@ impl Unborn<'_> {
     /// systemd makes cgroups around processes, not before.
     fn place(&self, channel: &Channel) -> Result<()> {
         let Order { plan, config_json, .. } = self.order;
-        let unit = plan.placement.unit.as_ref().ok_or_else(|| Error::new("there is no unit to enter"))?;
-        cgroup::enter_unit(unit, &plan.properties, self.pid())?;
+        cgroup::enter_unit(&plan.placement, &plan.properties, self.pid())?;
         self.entry.save_config(config_json)?;
         self.limit()?;
         channel.send(&Message::Go { pid: self.pid() })

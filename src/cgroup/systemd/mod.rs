@@ -2,22 +2,11 @@
 
 pub mod unit;
 
-use crate::error::Result;
-use crate::plan::cgroupfs::Unit;
+#[cfg(feature = "systemd")]
+mod address;
+#[cfg(feature = "systemd")]
+mod bus;
+#[cfg_attr(not(feature = "systemd"), path = "absent.rs")]
+mod manager;
 
-use unit::Property;
-
-/// Makes the scope with process `pid` in it. One that exists and is empty is replaced.
-pub(super) fn start(_unit: &Unit, _properties: &[Property], _pid: i32) -> Result<()> {
-    Ok(())
-}
-
-/// Changes properties of the scope.
-pub(super) fn set(_unit: &Unit, _properties: &[Property]) -> Result<()> {
-    Ok(())
-}
-
-/// Ends the scope, and with it its cgroups. One that is gone is fine.
-pub(super) fn stop(_unit: &Unit) -> Result<()> {
-    Ok(())
-}
+pub(super) use manager::{set, start, stop, stop_unused};

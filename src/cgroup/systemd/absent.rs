@@ -1,0 +1,26 @@
+//! A build without the feature `systemd`. Its plans have no units; a record of another build may.
+
+use crate::error::{Error, Result};
+use crate::plan::cgroupfs::Unit;
+
+use super::unit::Property;
+
+fn absent<T>() -> Result<T> {
+    Err(Error::new("this ferrun was built without systemd"))
+}
+
+pub(in crate::cgroup) fn start(_: &Unit, _: &[Property], _: i32) -> Result<()> {
+    absent()
+}
+
+pub(in crate::cgroup) fn set(_: &Unit, _: &[Property]) -> Result<()> {
+    absent()
+}
+
+pub(in crate::cgroup) fn stop(_: &Unit) -> Result<()> {
+    absent()
+}
+
+pub(in crate::cgroup) fn stop_unused(_: &Unit) -> Result<()> {
+    absent()
+}
