@@ -20,6 +20,8 @@ binary, or in target/…/release), crun, runc, and the floor.
   --repeats N      throughput: turns, of which the median counts (default 3)
   --runtimes A,B   only these runtimes (the floor is always there)
   --no-limits      leave linux.resources (memory, cpu, pids, devices) out of both bundles, for everybody
+  --systemd-cgroup systemd makes the cgroups of the runtimes (cgroup v2; the floor makes its own as ever). Then there is
+                   no private pid namespace: systemd has to know the processes
   --json FILE      everything, with all samples
   --seed N         seed of the shuffle (default: the time)
   --no-probes      no peak RSS, no syscall counts (these come from extra runs after the series)
@@ -35,6 +37,7 @@ pub(crate) struct Options {
     pub(crate) filters: Vec<Vec<String>>,
     pub(crate) only: Option<Vec<String>>,
     pub(crate) limits: bool,
+    pub(crate) systemd: bool,
     pub(crate) json: Option<PathBuf>,
     pub(crate) seed: u64,
     pub(crate) probes: bool,
@@ -60,6 +63,7 @@ pub(crate) fn parse(words: &[String]) -> Res<Option<Options>> {
         filters: Vec::new(),
         only: None,
         limits: true,
+        systemd: false,
         json: None,
         seed: std::time::UNIX_EPOCH.elapsed().map_or(1, |t| t.as_nanos() as u64),
         probes: true,
@@ -79,6 +83,7 @@ pub(crate) fn parse(words: &[String]) -> Res<Option<Options>> {
             "--filter" => options.filters.push(list(value()?)),
             "--runtimes" => options.only = Some(list(value()?)),
             "--no-limits" => options.limits = false,
+            "--systemd-cgroup" => options.systemd = true,
             "--json" => options.json = Some(value()?.into()),
             "--seed" => options.seed = number(value()?)?,
             "--no-probes" => options.probes = false,

@@ -177,7 +177,7 @@ fn config(place: &Place, bundle: Bundle, payload: Payload, cgroup: &str, limits:
         "hostname": shape::HOSTNAME,
         "mounts": mounts(full, &place.dir),
         "linux": {
-            "cgroupsPath": format!("/{cgroup}"),
+            "cgroupsPath": place.cgroups_path(cgroup),
             "namespaces": namespaces(full),
             "maskedPaths": if full { &shape::MASKED[..] } else { &shape::MASKED[..shape::MASKED_MIN] },
             "readonlyPaths": shape::READ_ONLY,

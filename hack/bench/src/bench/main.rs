@@ -1,7 +1,8 @@
 //! `bench`: whole-process times of an OCI runtime's verbs, side by side in one shuffled series.
 //!
 //! Outer process: private namespaces, cgroup parents, and the removal of all that it made, whatever happens inside.
-//! Inner process (PID 1 of a pid namespace, so that nothing can outlive it): bundles, series, probes, report.
+//! Inner process: bundles, series, probes, report. It is PID 1 of a pid namespace, so that nothing can outlive it; with
+//! systemd, which has to know the processes, it is a subreaper.
 //! It asserts nothing about speed; it fails only when a run fails, because such a time means nothing.
 //!
 //! Names are resolved here by a privileged process, but only below directories that it made itself.
@@ -47,7 +48,7 @@ fn work() -> Res<ExitCode> {
 }
 
 fn inner(options: &args::Options, place: &sandbox::Place) -> Res<()> {
-    sandbox::become_init()?;
+    sandbox::become_init(place)?;
     let priority = spawn::raise_priority();
     let runtimes = runtime::find(options)?;
     bundle::write_all(place, &runtimes, options)?;

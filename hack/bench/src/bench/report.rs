@@ -33,7 +33,8 @@ pub(crate) fn heading(options: &Options, place: &Place, runtimes: &[Runtime], pr
         options.idle_ms,
         limits(options)
     );
-    let _ = writeln!(text, "{}; {priority}", place.layout.describe());
+    let _ =
+        writeln!(text, "{}{}; {priority}", place.layout.describe(), if place.systemd { ", by systemd" } else { "" });
     let _ = writeln!(text, "load average before: {}", load());
     for runtime in runtimes {
         let _ = writeln!(text, "{:>8} = {}", runtime.name, runtime.path);
@@ -201,6 +202,7 @@ pub(crate) fn json(
         "kernel": kernel.trim(),
         "cpus": std::thread::available_parallelism().map(usize::from).unwrap_or(0),
         "cgroup": place.layout.describe(),
+        "systemd": place.systemd,
         "priority": priority,
         "load_average_after": load(),
         "rounds": options.rounds,

@@ -184,7 +184,7 @@ impl<'a> Ground<'a> {
     }
 
     fn bundle_words(&self, runtime: &Runtime, dir: &Path, id: String) -> Vec<String> {
-        let mut words = self.verb(runtime, "run").to_vec();
+        let mut words = self.verb(runtime, "run");
         words.extend(["--bundle".to_owned(), dir.to_string_lossy().into_owned(), id]);
         words
     }
@@ -227,9 +227,14 @@ impl<'a> Ground<'a> {
         Ok(())
     }
 
-    fn verb(&self, runtime: &Runtime, verb: &str) -> [String; 4] {
+    fn verb(&self, runtime: &Runtime, verb: &str) -> Vec<String> {
         let state = self.place.dir.join("state").join(&runtime.name).to_string_lossy().into_owned();
-        [runtime.path.clone(), "--root".to_owned(), state, verb.to_owned()]
+        let mut words = vec![runtime.path.clone(), "--root".to_owned(), state];
+        if self.place.systemd {
+            words.push("--systemd-cgroup".to_owned());
+        }
+        words.push(verb.to_owned());
+        words
     }
 
     fn next_id(&mut self) -> String {
