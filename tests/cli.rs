@@ -410,12 +410,15 @@ fn fds_to_preserve_must_be_open() {
 }
 
 #[test]
-fn systemds_cgroups_are_refused_until_they_are_built() {
+fn systemds_cgroups_are_refused_where_it_does_not_run() {
+    if std::path::Path::new("/run/systemd/system").exists() {
+        return;
+    }
     let place = Place::with(plan::CONFIG);
     let bundle = place.bundle();
     for flag in ["--systemd-cgroup", "--cgroup-manager=systemd"] {
         let done = done(place.command().arg(flag).args(["plan", "--bundle"]).arg(&bundle));
-        refused(&done, "systemd cgroup driver is not built yet");
+        refused(&done, "systemd is not running");
     }
     let done = done(place.command().args(["--cgroup-manager=disabled", "plan", "--bundle"]).arg(&bundle));
     assert!(!succeeded(&done).contains("cgroup /"), "{done:?}");
