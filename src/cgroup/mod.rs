@@ -12,9 +12,10 @@ mod v2;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, chownat, open, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, chownat, mkdirat, open, unlinkat};
 use rustix::io::Errno;
 
+use crate::config::resources::DeviceRule;
 use crate::error::{Call, Context, Error, Result};
 use crate::host::CGROUP_ROOT;
 use crate::plan::cgroupfs::{Hierarchies, Placement};
@@ -91,10 +92,13 @@ pub fn update(placement: &Placement, limits: &Limits, properties: &[Property]) -
         if let Some(rules) = &limits.devices {
             devices::update(placement, rules)?;
         }
-        match &placement.unit {
-            Some(unit) if !properties.is_empty() => systemd::set(unit, properties),
-            _ => Ok(()),
+        let Some(unit) = placement.unit.as_ref().filter(|_| !properties.is_empty()) else { return Ok(()) };
+        if let (Some(rules), Some(program)) = (&limits.devices, &unit.program) {
+            pin(rules, program)?;
         }
+        systemd::set(unit, properties)?;
+        // systemd has written its own, rounded ones
+        settings::update(placement, &limits.settings, false).map(drop)
     };
     rest().inspect_err(|_| undo.run(placement))
 }
@@ -103,9 +107,13 @@ pub fn update(placement: &Placement, limits: &Limits, properties: &[Property]) -
 ///
 /// # Errors
 /// systemd refuses, does not answer in time, or puts the process into another cgroup than planned.
-pub fn enter_unit(placement: &Placement, properties: &[Property], pid: i32) -> Result<()> {
+pub fn enter_unit(placement: &Placement, limits: &Limits, properties: &[Property], pid: i32) -> Result<()> {
     let Some(unit) = &placement.unit else { return Err(Error::new("there is no unit to enter")) };
-    systemd::start(unit, properties, pid)?;
+    let pin = || match (&limits.devices, &unit.program) {
+        (Some(rules), Some(program)) => pin(rules, program),
+        _ => Ok(()),
+    };
+    systemd::start(unit, properties, pid, pin)?;
     check_entered(placement, pid).context(|| format!("enter scope {}", unit.name))?;
     if let Hierarchies::V1 { directories } = &placement.hierarchies {
         // systemd makes those of its own controllers only
@@ -114,6 +122,22 @@ pub fn enter_unit(placement: &Placement, properties: &[Property], pid: i32) -> R
         }
     }
     Ok(())
+}
+
+/// Pins the program of the device rules where systemd is told to find it.
+fn pin(rules: &[DeviceRule], program: &Path) -> Result<()> {
+    if let Some(directory) = program.parent() {
+        match mkdirat(CWD, directory, Mode::from_raw_mode(0o700)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(Error::os("mkdir", errno).path(directory)),
+        }
+    }
+    devices::pin(rules, program)
+}
+
+fn unpin(placement: &Placement) -> Result<()> {
+    let program = placement.unit.as_ref().and_then(|unit| unit.program.as_ref());
+    program.map_or(Ok(()), |program| devices::unpin(program))
 }
 
 /// The limits would go to a cgroup that the process is not in.
@@ -178,12 +202,12 @@ fn left_over(directory: &Path) -> Error {
 /// # Errors
 /// systemd does not answer in time.
 pub fn remove_unused(placement: &Placement) -> Result<()> {
-    let stopped = placement.unit.as_ref().map_or(Ok(()), systemd::stop_unused);
+    let stopped = placement.unit.as_ref().map_or(Ok(true), systemd::stop_unused);
     for directory in placement.directories() {
         // somebody else's if it is busy
         let _ = rmdir(directory);
     }
-    stopped
+    if stopped? { unpin(placement) } else { Ok(()) }
 }
 
 /// Removes the container's cgroups. What is gone already is fine; only when one is busy are its processes
@@ -203,7 +227,8 @@ pub fn remove(placement: &Placement) -> Result<()> {
             remove_tree(directory)?;
         }
     }
-    placement.unit.as_ref().map_or(Ok(()), systemd::stop)
+    placement.unit.as_ref().map_or(Ok(()), systemd::stop)?;
+    unpin(placement)
 }
 
 fn removal_failed(directory: &Path, errno: Errno) -> Error {
