@@ -9,7 +9,7 @@ pub mod systemd;
 mod v1;
 mod v2;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, chownat, mkdirat, open, unlinkat};
@@ -21,7 +21,7 @@ use crate::host::CGROUP_ROOT;
 use crate::plan::cgroupfs::{Hierarchies, Placement};
 use crate::sys;
 
-use limits::Limits;
+use limits::{Limits, Rule, Version};
 use systemd::unit::Property;
 
 /// What is to be given away with a cgroup, since Linux 4.15.
@@ -82,25 +82,46 @@ pub fn apply(placement: &Placement, limits: &Limits) -> Result<()> {
     }
 }
 
-/// Changes the limits of a container that exists; `properties` are for systemd, where that made the cgroups.
+/// Changes the limits of a container that exists, and tells systemd where that made the cgroups.
 ///
 /// # Errors
 /// As [`apply`]; a memory limit below what is used. The old limits stand then.
-pub fn update(placement: &Placement, limits: &Limits, properties: &[Property]) -> Result<()> {
+pub fn update(placement: &Placement, limits: &Limits, version: Version) -> Result<()> {
     let undo = settings::update(placement, &limits.settings, limits.check_memory)?;
     let rest = || {
         if let Some(rules) = &limits.devices {
             devices::update(placement, rules)?;
         }
-        let Some(unit) = placement.unit.as_ref().filter(|_| !properties.is_empty()) else { return Ok(()) };
+        let Some(unit) = &placement.unit else { return Ok(()) };
+        let properties = systemd::unit::changes(unit, &in_force(placement, limits)?, version)?;
         if let (Some(rules), Some(program)) = (&limits.devices, &unit.program) {
             pin(rules, program)?;
         }
-        systemd::set(unit, properties)?;
+        systemd::set(unit, &properties)?;
         // systemd has written its own, rounded ones
         settings::update(placement, &limits.settings, false).map(drop)
     };
     rest().inspect_err(|_| undo.run(placement))
+}
+
+/// The same limits with what the files made of those that count from what was there.
+fn in_force(placement: &Placement, limits: &Limits) -> Result<Limits> {
+    let mut limits = limits.clone();
+    let parts = ["cpu.max", "memory.swap.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"];
+    for setting in limits.settings.iter_mut().filter(|setting| parts.contains(&setting.file.as_str())) {
+        let has = |directory: &&PathBuf| {
+            matches!(placement.hierarchies, Hierarchies::V2 { .. })
+                || v1::has_controller(directory, &setting.controller)
+        };
+        let Some(directory) = placement.directories().iter().find(has) else { continue };
+        match read(directory, &setting.file) {
+            Ok(text) => (setting.value, setting.rule) = (text.trim().to_owned(), Rule::Plain),
+            // a kernel that cannot swap
+            Err(error) if error.errno() == Some(libc::ENOENT) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(limits)
 }
 
 /// Has systemd make the container's scope around process `pid`, which waits outside of it.
