@@ -19,7 +19,8 @@ impl Silent {
         fs::create_dir(path)?;
         let device = open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).context("/dev/fuse")?;
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
-        mount("silent", path, "fuse", MountFlags::empty(), Some(CString::new(options)?.as_c_str())).context("mount fuse")?;
+        mount("silent", path, "fuse", MountFlags::empty(), Some(CString::new(options)?.as_c_str()))
+            .context("mount fuse")?;
         let silent = Self { device: Some(device), path: path.to_owned() };
         silent.greet()?;
         Ok(silent)

@@ -121,8 +121,8 @@ fn freeze_v1(directory: &Path, deadline: Instant) -> Result<()> {
 fn freeze_v2(directory: &Path, deadline: Instant) -> Result<()> {
     let path = directory.join("cgroup.events");
     // opened before the freezing begins: an event in between is not missed
-    let events = open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .call(|| format!("open {}", path.display()))?;
+    let events =
+        open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).call(|| format!("open {}", path.display()))?;
     write(directory, "cgroup.freeze", "1")?;
     loop {
         let mut text = [0; 256];

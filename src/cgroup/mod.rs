@@ -9,18 +9,19 @@ pub mod systemd;
 mod v1;
 mod v2;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, chownat, open, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, chownat, mkdirat, open, unlinkat};
 use rustix::io::Errno;
 
+use crate::config::resources::DeviceRule;
 use crate::error::{Call, Context, Error, Result};
 use crate::host::CGROUP_ROOT;
 use crate::plan::cgroupfs::{Hierarchies, Placement};
 use crate::sys;
 
-use limits::Limits;
+use limits::{Limits, Rule, Version};
 use systemd::unit::Property;
 
 /// What is to be given away with a cgroup, since Linux 4.15.
@@ -81,31 +82,59 @@ pub fn apply(placement: &Placement, limits: &Limits) -> Result<()> {
     }
 }
 
-/// Changes the limits of a container that exists; `properties` are for systemd, where that made the cgroups.
+/// Changes the limits of a container that exists, and tells systemd where that made the cgroups.
 ///
 /// # Errors
 /// As [`apply`]; a memory limit below what is used. The old limits stand then.
-pub fn update(placement: &Placement, limits: &Limits, properties: &[Property]) -> Result<()> {
+pub fn update(placement: &Placement, limits: &Limits, version: Version) -> Result<()> {
     let undo = settings::update(placement, &limits.settings, limits.check_memory)?;
     let rest = || {
         if let Some(rules) = &limits.devices {
             devices::update(placement, rules)?;
         }
-        match &placement.unit {
-            Some(unit) if !properties.is_empty() => systemd::set(unit, properties),
-            _ => Ok(()),
+        let Some(unit) = &placement.unit else { return Ok(()) };
+        let properties = systemd::unit::changes(unit, &in_force(placement, limits)?, version)?;
+        if let (Some(rules), Some(program)) = (&limits.devices, &unit.program) {
+            pin(rules, program)?;
         }
+        systemd::set(unit, &properties)?;
+        // systemd has written its own, rounded ones
+        settings::update(placement, &limits.settings, false).map(drop)
     };
     rest().inspect_err(|_| undo.run(placement))
+}
+
+/// The same limits with what the files made of those that count from what was there.
+fn in_force(placement: &Placement, limits: &Limits) -> Result<Limits> {
+    let mut limits = limits.clone();
+    let parts = ["cpu.max", "memory.swap.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"];
+    for setting in limits.settings.iter_mut().filter(|setting| parts.contains(&setting.file.as_str())) {
+        let has = |directory: &&PathBuf| {
+            matches!(placement.hierarchies, Hierarchies::V2 { .. })
+                || v1::has_controller(directory, &setting.controller)
+        };
+        let Some(directory) = placement.directories().iter().find(has) else { continue };
+        match read(directory, &setting.file) {
+            Ok(text) => (setting.value, setting.rule) = (text.trim().to_owned(), Rule::Plain),
+            // a kernel that cannot swap
+            Err(error) if error.errno() == Some(libc::ENOENT) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(limits)
 }
 
 /// Has systemd make the container's scope around process `pid`, which waits outside of it.
 ///
 /// # Errors
 /// systemd refuses, does not answer in time, or puts the process into another cgroup than planned.
-pub fn enter_unit(placement: &Placement, properties: &[Property], pid: i32) -> Result<()> {
+pub fn enter_unit(placement: &Placement, limits: &Limits, properties: &[Property], pid: i32) -> Result<()> {
     let Some(unit) = &placement.unit else { return Err(Error::new("there is no unit to enter")) };
-    systemd::start(unit, properties, pid)?;
+    let pin = || match (&limits.devices, &unit.program) {
+        (Some(rules), Some(program)) => pin(rules, program),
+        _ => Ok(()),
+    };
+    systemd::start(unit, properties, pid, pin)?;
     check_entered(placement, pid).context(|| format!("enter scope {}", unit.name))?;
     if let Hierarchies::V1 { directories } = &placement.hierarchies {
         // systemd makes those of its own controllers only
@@ -114,6 +143,22 @@ pub fn enter_unit(placement: &Placement, properties: &[Property], pid: i32) -> R
         }
     }
     Ok(())
+}
+
+/// Pins the program of the device rules where systemd is told to find it.
+fn pin(rules: &[DeviceRule], program: &Path) -> Result<()> {
+    if let Some(directory) = program.parent() {
+        match mkdirat(CWD, directory, Mode::from_raw_mode(0o700)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(Error::os("mkdir", errno).path(directory)),
+        }
+    }
+    devices::pin(rules, program)
+}
+
+fn unpin(placement: &Placement) -> Result<()> {
+    let program = placement.unit.as_ref().and_then(|unit| unit.program.as_ref());
+    program.map_or(Ok(()), |program| devices::unpin(program))
 }
 
 /// The limits would go to a cgroup that the process is not in.
@@ -178,12 +223,12 @@ fn left_over(directory: &Path) -> Error {
 /// # Errors
 /// systemd does not answer in time.
 pub fn remove_unused(placement: &Placement) -> Result<()> {
-    let stopped = placement.unit.as_ref().map_or(Ok(()), systemd::stop_unused);
+    let stopped = placement.unit.as_ref().map_or(Ok(true), systemd::stop_unused);
     for directory in placement.directories() {
         // somebody else's if it is busy
         let _ = rmdir(directory);
     }
-    stopped
+    if stopped? { unpin(placement) } else { Ok(()) }
 }
 
 /// Removes the container's cgroups. What is gone already is fine; only when one is busy are its processes
@@ -203,7 +248,8 @@ pub fn remove(placement: &Placement) -> Result<()> {
             remove_tree(directory)?;
         }
     }
-    placement.unit.as_ref().map_or(Ok(()), systemd::stop)
+    placement.unit.as_ref().map_or(Ok(()), systemd::stop)?;
+    unpin(placement)
 }
 
 fn removal_failed(directory: &Path, errno: Errno) -> Error {

@@ -53,13 +53,21 @@ pub(super) fn kill_all(directory: &Path) -> Result<bool> {
     }
 }
 
+/// systemd removes an empty one of its own.
+fn populated(directory: &Path) -> Result<bool> {
+    match read(directory, "cgroup.events") {
+        Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV)) => Ok(false),
+        events => Ok(events?.lines().any(|line| line == "populated 1")),
+    }
+}
+
 /// Kills all and waits until they are gone.
 pub(super) fn kill(directory: &Path) -> Result<()> {
     if !kill_all(directory)? {
         return Ok(());
     }
     let deadline = Instant::now() + EMPTY_DEADLINE;
-    while read(directory, "cgroup.events")?.lines().any(|line| line == "populated 1") {
+    while populated(directory)? {
         if Instant::now() > deadline {
             return Err(super::left_over(directory));
         }

@@ -56,16 +56,8 @@ pub(super) fn bytes(text: &str) -> Result<Value> {
 /// # Errors
 /// It is none; a negative one.
 pub(super) fn duration(text: &str) -> Result<Duration> {
-    const UNITS: [(&str, f64); 8] = [
-        ("ns", 1e-9),
-        ("us", 1e-6),
-        ("µs", 1e-6),
-        ("μs", 1e-6),
-        ("ms", 1e-3),
-        ("s", 1.0),
-        ("m", 60.0),
-        ("h", 3600.0),
-    ];
+    const UNITS: [(&str, f64); 8] =
+        [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("μs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
     let invalid = || Error::new(format!("{text:?} is no duration")).hint("such as 5s, 1m30s or 200ms");
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     match rest {
@@ -108,7 +100,8 @@ mod tests {
         ] {
             assert_eq!(bytes(text).expect(text), Value::from(size), "{text}");
         }
-        for text in ["", "x", "100X", "-2", "1..5g", "m", " m", "1 000", "1kk", "1e9g5", "10000000000g", "inf", "1ibb"] {
+        for text in ["", "x", "100X", "-2", "1..5g", "m", " m", "1 000", "1kk", "1e9g5", "10000000000g", "inf", "1ibb"]
+        {
             assert!(bytes(text).is_err(), "{text}");
         }
     }
@@ -125,7 +118,9 @@ mod tests {
 
     #[test]
     fn durations_as_go_writes_them() {
-        for (text, millis) in [("5s", 5000), ("1m30s", 90_000), ("1.5h", 5_400_000), ("200ms", 200), ("0", 0), ("0s", 0)] {
+        for (text, millis) in
+            [("5s", 5000), ("1m30s", 90_000), ("1.5h", 5_400_000), ("200ms", 200), ("0", 0), ("0s", 0)]
+        {
             assert_eq!(duration(text).expect(text), Duration::from_millis(millis), "{text}");
         }
         for text in ["", "+", "5", "s", "-5s", "1x", "1s ", "5 s", ".s", "1e3s", "99999999999999999999999h"] {

@@ -106,8 +106,8 @@ fn read(file: &Path) -> Result<Vec<u8>> {
         if file == Path::new("-") {
             return Ok(Box::new(std::io::stdin()));
         }
-        let fd = open(file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .call(|| format!("open {}", file.display()))?;
+        let fd =
+            open(file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).call(|| format!("open {}", file.display()))?;
         Ok(Box::new(std::fs::File::from(fd)))
     };
     let mut bytes = Vec::new();

@@ -2,7 +2,6 @@
 
 use crate::cgroup;
 use crate::cgroup::limits::{Limits, Version};
-use crate::cgroup::systemd::unit;
 use crate::config::resources::Resources;
 use crate::error::{Context, Error, Result};
 use crate::plan::cgroupfs::Hierarchies;
@@ -37,9 +36,5 @@ fn change(record: &Record, resources: &Resources) -> Result<()> {
         resources.memory.swap.get_or_insert(-1);
     }
     let limits = Limits::change(&resources, version)?;
-    let properties = match &record.placement.unit {
-        Some(_) => unit::changes(&resources, &limits, version)?,
-        None => Vec::new(),
-    };
-    cgroup::update(&record.placement, &limits, &properties)
+    cgroup::update(&record.placement, &limits, version)
 }

@@ -213,7 +213,7 @@ impl Unborn<'_> {
     /// systemd makes cgroups around processes, not before.
     fn place(&self, channel: &Channel) -> Result<()> {
         let Order { plan, config_json, .. } = self.order;
-        cgroup::enter_unit(&plan.placement, &plan.properties, self.pid())?;
+        cgroup::enter_unit(&plan.placement, &plan.limits, &plan.properties, self.pid())?;
         self.entry.save_config(config_json)?;
         self.limit()?;
         channel.send(&Message::Go { pid: self.pid() })

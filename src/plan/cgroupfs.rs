@@ -39,6 +39,9 @@ pub struct Unit {
     /// With its `.slice`.
     pub slice: String,
     pub bus: Bus,
+    /// Where the program of its device rules is pinned, for systemd to attach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<PathBuf>,
 }
 
 /// Which systemd is asked.

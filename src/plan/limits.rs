@@ -33,7 +33,7 @@ pub(super) fn limits(
     };
     let limits = Limits::new(&config.resources, version)?;
     let properties = match &placement.unit {
-        Some(unit) => unit::properties(unit, &config.resources, &limits, &config.annotations, version)?,
+        Some(unit) => unit::properties(unit, &limits, &config.annotations, version)?,
         None => Vec::new(),
     };
     Ok((limits, properties))

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
-use crate::host::{CGROUP_ROOT, Cgroups, Host};
+use crate::host::{BPF_ROOT, CGROUP_ROOT, Cgroups, Host};
 
 use super::cgroupfs::{Bus, Hierarchies, Placement, Unit};
 
@@ -53,7 +53,10 @@ pub fn place(cgroups_path: Option<&Path>, id: &str, host: &Host) -> Result<Place
             Hierarchies::V2 { directory: Path::new(CGROUP_ROOT).join(top).join(inside) }
         }
     };
-    Ok(Placement { hierarchies, unit: Some(Unit { name, slice, bus }) })
+    let pinned = host.systemd.bpffs && bus == Bus::System && matches!(hierarchies, Hierarchies::V2 { .. });
+    // its file system takes no dots; a unit's name has no plus
+    let program = pinned.then(|| Path::new(BPF_ROOT).join("ferrun").join(name.replace('.', "+")));
+    Ok(Placement { hierarchies, unit: Some(Unit { name, slice, bus, program }) })
 }
 
 fn pointer() -> String {

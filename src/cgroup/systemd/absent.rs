@@ -9,7 +9,7 @@ fn absent<T>() -> Result<T> {
     Err(Error::new("this ferrun was built without systemd"))
 }
 
-pub(in crate::cgroup) fn start(_: &Unit, _: &[Property], _: i32) -> Result<()> {
+pub(in crate::cgroup) fn start(_: &Unit, _: &[Property], _: i32, _: impl FnOnce() -> Result<()>) -> Result<()> {
     absent()
 }
 
@@ -21,6 +21,6 @@ pub(in crate::cgroup) fn stop(_: &Unit) -> Result<()> {
     absent()
 }
 
-pub(in crate::cgroup) fn stop_unused(_: &Unit) -> Result<()> {
+pub(in crate::cgroup) fn stop_unused(_: &Unit) -> Result<bool> {
     absent()
 }

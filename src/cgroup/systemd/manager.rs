@@ -8,7 +8,7 @@ use crate::error::{Context, Error, Result};
 use crate::plan::cgroupfs::Unit;
 
 use super::bus::{Connection, Message, Method, Refusal};
-use super::unit::{Property, Value};
+use super::unit::{PROGRAM, Property, Value};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
@@ -54,10 +54,16 @@ struct Asked<'a> {
     connection: Connection,
 }
 
-/// Makes the scope with process `pid` in it. One that exists and is empty is replaced.
-pub(in crate::cgroup) fn start(unit: &Unit, properties: &[Property], pid: i32) -> Result<()> {
+/// Makes the scope with process `pid` in it. One that exists and is empty is replaced. `pin` makes the program for
+/// its devices: not before the name is known to be free.
+pub(in crate::cgroup) fn start(
+    unit: &Unit,
+    properties: &[Property],
+    pid: i32,
+    pin: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     Asked::open(unit)
-        .and_then(|mut asked| asked.start(properties, pid))
+        .and_then(|mut asked| asked.start(properties, pid, pin))
         .context(|| format!("start scope {}", unit.name))
         .at(|| "/linux/cgroupsPath".to_owned())
 }
@@ -72,26 +78,9 @@ pub(in crate::cgroup) fn stop(unit: &Unit) -> Result<()> {
     Asked::open(unit).and_then(|mut asked| asked.stop()).context(|| format!("stop scope {}", unit.name))
 }
 
-/// Ends the scope if no process is in it: it may be somebody else's.
-pub(in crate::cgroup) fn stop_unused(unit: &Unit) -> Result<()> {
-    let stop = |mut asked: Asked<'_>| {
-        let end = Instant::now() + ORPHANS;
-        loop {
-            match asked.processes()? {
-                None => return Ok(()),
-                Some(0) => return asked.stop(),
-                Some(_) if Instant::now() < end => std::thread::sleep(PAUSE),
-                Some(count) => {
-                    tracing::warn!(
-                        "scope {} is left alone: {count} process(es) that are not ours are in it",
-                        unit.name
-                    );
-                    return Ok(());
-                }
-            }
-        }
-    };
-    Asked::open(unit).and_then(stop).context(|| format!("stop scope {}", unit.name))
+/// Ends the scope if no process is in it: it may be somebody else's, and is left alone then (false).
+pub(in crate::cgroup) fn stop_unused(unit: &Unit) -> Result<bool> {
+    Asked::open(unit).and_then(|mut asked| asked.stop_unused()).context(|| format!("stop scope {}", unit.name))
 }
 
 fn manager(member: &str) -> Method<'_> {
@@ -121,8 +110,16 @@ impl<'a> Asked<'a> {
         Ok(Self { unit, connection })
     }
 
-    fn start(&mut self, properties: &[Property], pid: i32) -> Result<()> {
+    fn start(&mut self, properties: &[Property], pid: i32, pin: impl FnOnce() -> Result<()>) -> Result<()> {
         let mut properties: Vec<&Property> = properties.iter().collect();
+        if self.unit.program.is_some() {
+            self.make_room(1)?;
+            if let Err(error) = pin() {
+                // the rules are attached by us all the same
+                tracing::debug!("systemd is not told of the device program: {error}");
+                properties.retain(|property| property.name != PROGRAM);
+            }
+        }
         let pids = Property::new("PIDs", Value::Pids(vec![pid.unsigned_abs()]));
         let mut rounds = 0;
         loop {
@@ -164,6 +161,21 @@ impl<'a> Asked<'a> {
                 }
                 Err(refusal) if refusal.name == NO_SUCH_UNIT => return Ok(()),
                 Err(refusal) => self.bear(refusal, &mut Vec::new())?,
+            }
+        }
+    }
+
+    fn stop_unused(&mut self) -> Result<bool> {
+        let end = Instant::now() + ORPHANS;
+        loop {
+            match self.processes()? {
+                None => return Ok(true),
+                Some(0) => return self.stop().map(|()| true),
+                Some(_) if Instant::now() < end => std::thread::sleep(PAUSE),
+                Some(count) => {
+                    tracing::warn!("{} is left alone: {count} process(es) that are not ours are in it", self.unit.name);
+                    return Ok(false);
+                }
             }
         }
     }
@@ -312,6 +324,7 @@ fn pair(property: &Property) -> (&str, Variant<'_>) {
         Value::Texts(value) => Variant::from(value.iter().map(String::as_str).collect::<Vec<_>>()),
         Value::Mask(value) => Variant::from(value.clone()),
         Value::Rates(value) => Variant::from(value.iter().map(|(d, r)| (d.as_str(), *r)).collect::<Vec<_>>()),
+        Value::Pairs(value) => Variant::from(value.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect::<Vec<_>>()),
         Value::Pids(value) => Variant::from(value.clone()),
     };
     (&property.name, value)
@@ -331,6 +344,7 @@ mod tests {
         assert_eq!(signature(Value::Texts(Vec::new())), "as");
         assert_eq!(signature(Value::Mask(vec![1])), "ay");
         assert_eq!(signature(Value::Rates(Vec::new())), "a(st)");
+        assert_eq!(signature(Value::Pairs(Vec::new())), "a(ss)");
         assert_eq!(signature(Value::Pids(vec![1])), "au");
     }
 

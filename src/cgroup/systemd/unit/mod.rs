@@ -1,6 +1,7 @@
 //! A scope as data: its properties by systemd.resource-control(5). Pure.
 
 mod annotations;
+mod devices;
 mod resources;
 
 use std::collections::BTreeMap;
@@ -8,9 +9,10 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer};
 
 use crate::cgroup::limits::{Limits, Version};
-use crate::config::resources::Resources;
 use crate::error::Result;
 use crate::plan::cgroupfs::Unit;
+
+pub(super) use devices::PROGRAM;
 
 /// One property of a unit, as systemd's bus takes it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,6 +42,7 @@ pub enum Value {
     Mask(Vec<u8>),
     /// Devices and what each may have.
     Rates(Vec<(String, u64)>),
+    Pairs(Vec<(String, String)>),
     Pids(Vec<u32>),
 }
 
@@ -71,7 +74,6 @@ fn yes(name: &str) -> Property {
 /// An annotation that is not on the list, or is no value; a cpuset that is none.
 pub fn properties(
     unit: &Unit,
-    _resources: &Resources,
     limits: &Limits,
     annotations: &BTreeMap<String, String>,
     version: Version,
@@ -97,6 +99,7 @@ pub fn properties(
         properties.push(property);
     }
     properties.extend(resources::oom_policy(limits));
+    properties.extend(devices::properties(unit, limits)?);
     Ok(properties)
 }
 
@@ -104,6 +107,8 @@ pub fn properties(
 ///
 /// # Errors
 /// As [`properties`].
-pub fn changes(_resources: &Resources, limits: &Limits, version: Version) -> Result<Vec<Property>> {
-    resources::properties(limits, version)
+pub fn changes(unit: &Unit, limits: &Limits, version: Version) -> Result<Vec<Property>> {
+    let mut properties = resources::properties(limits, version)?;
+    properties.extend(devices::properties(unit, limits)?);
+    Ok(properties)
 }

@@ -1,7 +1,7 @@
 //! What the files of the cgroup are told, told to systemd as well, which would write its own ideas of them on the
 //! next `daemon-reload`. What it has no property for is in the files only.
 
-use crate::cgroup::limits::{Limits, Setting, Version};
+use crate::cgroup::limits::{Limits, Rule, Setting, Version};
 use crate::error::{Error, Result};
 
 use super::{INFINITY, Property, Value};
@@ -16,9 +16,13 @@ const MAX_CPUS: usize = 1 << 16;
 pub(super) fn properties(limits: &Limits, version: Version) -> Result<Vec<Property>> {
     let mut properties: Vec<Property> = Vec::new();
     for setting in &limits.settings {
-        let found = match version {
-            Version::V1 => version_1(setting, &limits.settings),
-            Version::V2 => version_2(setting),
+        let find = |file: &str, value: &str| match version {
+            Version::V1 => version_1(file, value, &limits.settings),
+            Version::V2 => version_2(file, value),
+        };
+        let found = match (find(&setting.file, setting.value.trim()), &setting.rule) {
+            (Ok(found), Rule::Or { file, value }) if found.is_empty() => find(file, value),
+            (found, _) => found,
         };
         for mut property in found.map_err(|error| error.at(&setting.pointer))? {
             property.optional = true;
@@ -41,10 +45,9 @@ fn add(properties: &mut Vec<Property>, mut property: Property) {
     properties.push(property);
 }
 
-fn version_2(setting: &Setting) -> Result<Vec<Property>> {
-    let value = setting.value.trim();
+fn version_2(file: &str, value: &str) -> Result<Vec<Property>> {
     let one = |name: &str| Ok(number(value).map(|number| limit(name, number)).into_iter().collect());
-    match setting.file.as_str() {
+    match file {
         "cpu.idle" => Ok(match value {
             // systemd has no other way to say it (252)
             "1" => vec![limit("CPUWeight", 0)],
@@ -67,10 +70,9 @@ fn version_2(setting: &Setting) -> Result<Vec<Property>> {
     }
 }
 
-fn version_1(setting: &Setting, all: &[Setting]) -> Result<Vec<Property>> {
-    let value = setting.value.trim();
+fn version_1(file: &str, value: &str, all: &[Setting]) -> Result<Vec<Property>> {
     let one = |name: &str| Ok(number(value).map(|number| limit(name, number)).into_iter().collect());
-    match setting.file.as_str() {
+    match file {
         "cpu.shares" => one("CPUShares"),
         "cpu.cfs_quota_us" | "cpu.cfs_period_us" => {
             let last = |file: &str| all.iter().rev().find(|setting| setting.file == file);
@@ -217,6 +219,7 @@ mod tests {
             file: (*file).to_owned(),
             value: (*value).to_owned(),
             pointer: "/linux/resources".to_owned(),
+            rule: Rule::Plain,
         });
         let limits = Limits { settings: settings.collect(), ..Limits::default() };
         Ok(properties(&limits, version)?.into_iter().map(|property| (property.name, property.value)).collect())
