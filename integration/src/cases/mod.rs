@@ -5,6 +5,7 @@ mod cgroups;
 mod config;
 mod crash;
 mod delegation;
+mod devices;
 mod hooks;
 mod io;
 mod lifecycle;
@@ -36,6 +37,7 @@ pub fn all() -> Vec<Case> {
         pause::cases(),
         delegation::cases(),
         systemd::cases(),
+        devices::cases(),
         config::cases(),
         stress::cases(),
         crash::cases(),
