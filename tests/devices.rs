@@ -290,20 +290,33 @@ fn few_writes_for_docker() {
         writes,
         [
             "a",
-            "c *:* m",
-            "c 1:3 rwm",
             "c 1:5 rwm",
-            "c 1:7 rwm",
-            "c 1:8 rwm",
+            "c 1:3 rwm",
             "c 1:9 rwm",
+            "c 1:8 rwm",
             "c 5:0 rwm",
             "c 5:1 rwm",
-            "c 5:2 rwm",
-            "c 10:200 rwm",
+            "c *:* m",
+            "b *:* m",
+            "c 1:7 rwm",
             "c 136:* rwm",
-            "b *:* m"
+            "c 5:2 rwm",
+            "c 10:200 rwm"
         ]
     );
+}
+
+/// `devices.list` shows what was asked for, in its order (as crun's does, and as OCI's suite wants it).
+#[test]
+fn the_list_shows_the_rules() {
+    let shown = |lines: &[&str], count: usize| -> Vec<String> {
+        let list = List::of(&with_defaults(&rules(lines))).unwrap();
+        list.anew().iter().skip(1).take(count).map(ToString::to_string).collect()
+    };
+    let lines = ["deny a", "allow c 10:229 rwm", "allow b 8:20 rw", "allow b 10:200 r"];
+    assert_eq!(shown(&lines, 3), ["c 10:229 rwm", "b 8:20 rw", "b 10:200 r"]);
+    // who opens for both is asked about both at once
+    assert_eq!(shown(&["allow b 8:* r", "allow b 8:1 w"], 2), ["b 8:* r", "b 8:1 rw"]);
 }
 
 #[test]
