@@ -44,7 +44,7 @@ fn limit(next: &mut impl FnMut() -> u64) -> i64 {
     match random % 8 {
         0 => -1,
         1 => 0,
-        2 => (next() % 4096 << 20).cast_signed(),
+        2 => ((next() % 4096) << 20).cast_signed(),
         _ => (next() >> (2 + (random >> 32) % 50)).cast_signed(),
     }
 }
