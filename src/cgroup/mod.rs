@@ -124,6 +124,19 @@ fn in_force(placement: &Placement, limits: &Limits) -> Result<Limits> {
     Ok(limits)
 }
 
+/// Whether the kernel killed a process of the container because a memory limit was reached.
+pub fn oom_killed(placement: &Placement) -> bool {
+    let killed = |text: String| text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|n| n != "0"));
+    let file = |directory: &&PathBuf| match &placement.hierarchies {
+        Hierarchies::V1 { .. } => v1::has_controller(directory, "memory").then_some("memory.oom_control"),
+        _ => Some("memory.events"),
+    };
+    placement
+        .directories()
+        .iter()
+        .any(|directory| file(&directory).is_some_and(|file| read(directory, file).is_ok_and(killed)))
+}
+
 /// Has systemd make the container's scope around process `pid`, which waits outside of it.
 ///
 /// # Errors

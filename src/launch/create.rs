@@ -231,6 +231,10 @@ impl Unborn<'_> {
     /// How an init ended that said nothing.
     fn autopsy(&mut self) -> Error {
         let status = self.child.take().and_then(|child| pidfd::wait(&child.pidfd).ok());
+        if status == Some(128 + libc::SIGKILL) && cgroup::oom_killed(&self.order.plan.placement) {
+            return Error::new("container init was OOM-killed (memory limit too low?)")
+                .at("/linux/resources/memory/limit");
+        }
         Error::new(match status {
             Some(status @ 129..) => format!("the container's init was killed by signal {}", status - 128),
             Some(status) => format!("the container's init ended with status {status}"),

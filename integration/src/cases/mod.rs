@@ -13,10 +13,12 @@ mod mounts;
 mod namespaces;
 mod pause;
 mod process;
+mod resources;
 mod rootfs;
 mod seccomp;
 mod stress;
 mod systemd;
+mod update;
 mod verbs;
 
 use crate::case::Case;
@@ -34,6 +36,8 @@ pub fn all() -> Vec<Case> {
         seccomp::cases(),
         hooks::cases(),
         cgroups::cases(),
+        resources::cases(),
+        update::cases(),
         pause::cases(),
         delegation::cases(),
         systemd::cases(),
