@@ -186,7 +186,7 @@ fn execute(arguments: &[OsString]) -> Result<i32> {
         "pause" => verb(rest, &options, pause::execute),
         "resume" => verb(rest, &options, resume::execute),
         "update" => verb(rest, &options, update::execute),
-        "ps" => verb(rest, &options, ps::execute),
+        "ps" => verb(ps::fence(rest), &options, ps::execute),
         "events" => verb(rest, &options, events::execute),
         "spec" => verb(rest, &options, spec_command),
         "features" => verb(rest, &options, features_command),

@@ -5,6 +5,7 @@ mod cgroups;
 mod config;
 mod crash;
 mod delegation;
+mod events;
 mod hooks;
 mod io;
 mod lifecycle;
@@ -12,10 +13,12 @@ mod mounts;
 mod namespaces;
 mod pause;
 mod process;
+mod ps;
 mod rootfs;
 mod seccomp;
 mod stress;
 mod systemd;
+mod update;
 mod verbs;
 
 use crate::case::Case;
@@ -34,6 +37,9 @@ pub fn all() -> Vec<Case> {
         hooks::cases(),
         cgroups::cases(),
         pause::cases(),
+        ps::cases(),
+        update::cases(),
+        events::cases(),
         delegation::cases(),
         systemd::cases(),
         config::cases(),
