@@ -3,12 +3,13 @@
 use crate::bundle::Bundle;
 use crate::case::Res;
 use crate::cx::Cx;
+use crate::options::Options;
 use crate::run::Run;
 use std::cell::Cell;
 use std::path::PathBuf;
 
 pub struct Peer {
-    program: PathBuf,
+    options: Options,
     count: Cell<u32>,
 }
 
@@ -18,12 +19,12 @@ impl Peer {
         let places = ["/usr/sbin/runc", "/usr/bin/runc", "/usr/local/sbin/runc", "/usr/local/bin/runc"];
         let program = places.into_iter().map(PathBuf::from).find(|path| path.exists())?;
         std::fs::create_dir_all(cx.path("peer")).ok()?;
-        Some(Self { program, count: Cell::new(0) })
+        Some(Self { options: Options { runtime: program, ..cx.options.clone() }, count: Cell::new(0) })
     }
 
     pub fn run(&self, cx: &Cx, verb: &str) -> Run {
         self.count.set(self.count.get() + 1);
-        Run::new(&self.program, &cx.path("peer"), cx.path(&format!("run-peer{}", self.count.get()))).arg(verb)
+        Run::new(&self.options, &cx.path("peer"), cx.path(&format!("run-peer{}", self.count.get()))).arg(verb)
     }
 
     /// Created and started: its id.

@@ -274,7 +274,7 @@ fn like_runc(cx: &Cx) -> Res {
         of.iter().filter(|key| with.contains(key)).map(|key| (*key).to_owned()).collect()
     };
     // a key that comes in several places may be left out in one of them
-    let several = ["usage", "max", "limit", "major", "minor", "op", "value"];
+    let several = ["usage", "total", "max", "limit", "major", "minor", "op", "value"];
     let order =
         |keys: Vec<String>| -> Vec<String> { keys.into_iter().filter(|k| !several.contains(&k.as_str())).collect() };
     same!(order(common(&a, &b)), order(common(&b, &a)), "the order of the keys");
