@@ -2,9 +2,11 @@
 
 mod controllers;
 pub mod devices;
+pub mod events;
 pub mod freezer;
 pub mod limits;
 mod settings;
+pub mod stats;
 pub mod systemd;
 mod v1;
 mod v2;

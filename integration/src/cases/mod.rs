@@ -2,10 +2,12 @@
 
 mod capabilities;
 mod cgroups;
+mod changes;
 mod config;
 mod crash;
 mod delegation;
 mod devices;
+mod events;
 mod hooks;
 mod io;
 mod lifecycle;
@@ -13,6 +15,7 @@ mod mounts;
 mod namespaces;
 mod pause;
 mod process;
+mod ps;
 mod resources;
 mod rootfs;
 mod seccomp;
@@ -37,8 +40,11 @@ pub fn all() -> Vec<Case> {
         hooks::cases(),
         cgroups::cases(),
         resources::cases(),
-        update::cases(),
+        changes::cases(),
         pause::cases(),
+        ps::cases(),
+        update::cases(),
+        events::cases(),
         delegation::cases(),
         systemd::cases(),
         devices::cases(),
