@@ -16,6 +16,7 @@ mod rootfs;
 mod seccomp;
 mod stress;
 mod systemd;
+mod units;
 mod verbs;
 
 use crate::case::Case;
@@ -36,6 +37,7 @@ pub fn all() -> Vec<Case> {
         pause::cases(),
         delegation::cases(),
         systemd::cases(),
+        units::cases(),
         config::cases(),
         stress::cases(),
         crash::cases(),
