@@ -24,6 +24,7 @@ use crate::plan::cgroupfs::{Hierarchies, Placement};
 use crate::sys;
 
 use limits::{Limits, Rule, Version};
+use systemd::Scope;
 use systemd::unit::Property;
 
 /// What is to be given away with a cgroup, since Linux 4.15.
@@ -139,18 +140,35 @@ pub fn oom_killed(placement: &Placement) -> bool {
         .any(|directory| file(&directory).is_some_and(|file| read(directory, file).is_ok_and(killed)))
 }
 
+/// Reaches the systemd that is to make the container's scope; nothing is made yet.
+///
+/// # Errors
+/// There is no bus.
+pub fn reach_systemd(placement: &Placement) -> Result<Scope<'_>> {
+    match &placement.unit {
+        Some(unit) => Scope::reach(unit),
+        None => Err(Error::new("there is no unit to enter")),
+    }
+}
+
 /// Has systemd make the container's scope around process `pid`, which waits outside of it.
 ///
 /// # Errors
 /// systemd refuses, does not answer in time, or puts the process into another cgroup than planned.
-pub fn enter_unit(placement: &Placement, limits: &Limits, properties: &[Property], pid: i32) -> Result<()> {
-    let Some(unit) = &placement.unit else { return Err(Error::new("there is no unit to enter")) };
-    let pin = || match (&limits.devices, &unit.program) {
+pub fn enter_unit(
+    scope: Scope<'_>,
+    placement: &Placement,
+    limits: &Limits,
+    properties: &[Property],
+    pid: i32,
+) -> Result<()> {
+    let program = placement.unit.as_ref().and_then(|unit| unit.program.as_ref());
+    let pin = || match (&limits.devices, program) {
         (Some(rules), Some(program)) => pin(rules, program),
         _ => Ok(()),
     };
-    systemd::start(unit, properties, pid, pin)?;
-    check_entered(placement, pid).context(|| format!("enter scope {}", unit.name))?;
+    scope.make(properties, pid, pin)?;
+    check_entered(placement, pid).context(|| "enter the scope".to_owned())?;
     if let Hierarchies::V1 { directories } = &placement.hierarchies {
         // systemd makes those of its own controllers only
         for directory in directories.iter().filter(|directory| std::fs::symlink_metadata(directory).is_err()) {

@@ -9,7 +9,7 @@ use crate::container::notify;
 use crate::error::{Call, Context, Error, Result};
 use crate::hooks;
 use crate::init::Init;
-use crate::plan::cgroupfs::Hierarchies;
+use crate::plan::cgroupfs::{Hierarchies, Placement};
 use crate::plan::step::{Event, NamespaceKind};
 use crate::plan::{Plan, Request, Start};
 use crate::state::process::Process;
@@ -50,6 +50,8 @@ struct Unborn<'a> {
     record: Record,
     child: Option<Child>,
     console: Option<OwnedFd>,
+    /// From then on there may be a scope.
+    asked_systemd: bool,
 }
 
 /// Creates the container; with [`Start::Now`] starts it too.
@@ -59,7 +61,7 @@ struct Unborn<'a> {
 pub fn create(order: &Order<'_>) -> Result<Born> {
     let entry = claim(order)?;
     let record = record(order)?;
-    let mut unborn = Unborn { order, entry, record, child: None, console: None };
+    let mut unborn = Unborn { order, entry, record, child: None, console: None, asked_systemd: false };
     match unborn.bring_up() {
         Ok(()) => {
             let Unborn { entry, record, child, console, .. } = unborn;
@@ -211,9 +213,11 @@ impl Unborn<'_> {
     }
 
     /// systemd makes cgroups around processes, not before.
-    fn place(&self, channel: &Channel) -> Result<()> {
+    fn place(&mut self, channel: &Channel) -> Result<()> {
         let Order { plan, config_json, .. } = self.order;
-        cgroup::enter_unit(&plan.placement, &plan.limits, &plan.properties, self.pid())?;
+        let systemd = cgroup::reach_systemd(&plan.placement)?;
+        self.asked_systemd = true;
+        cgroup::enter_unit(systemd, &plan.placement, &plan.limits, &plan.properties, self.pid())?;
         self.entry.save_config(config_json)?;
         self.limit()?;
         channel.send(&Message::Go { pid: self.pid() })
@@ -289,6 +293,9 @@ impl Unborn<'_> {
             let _ = std::fs::remove_file(path);
         }
         self.record.phase = Phase::Creating;
+        if self.record.placement.unit.is_some() && !self.asked_systemd {
+            self.record.placement = Placement::default();
+        }
         if let Err(error) = crate::container::delete::clean_up(self.order.store, &self.entry, &self.record) {
             tracing::warn!("{}", error.within(format!("clean up {}", self.record.id)));
         }

@@ -21,6 +21,7 @@ mod rootfs;
 mod seccomp;
 mod stress;
 mod systemd;
+mod units;
 mod update;
 mod verbs;
 
@@ -48,6 +49,7 @@ pub fn all() -> Vec<Case> {
         delegation::cases(),
         systemd::cases(),
         devices::cases(),
+        units::cases(),
         config::cases(),
         stress::cases(),
         crash::cases(),

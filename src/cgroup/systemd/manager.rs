@@ -48,39 +48,25 @@ const ROUNDS: u32 = 40;
 type Properties<'a> = Vec<(&'a str, Variant<'a>)>;
 type Auxiliary<'a> = Vec<(&'a str, Properties<'a>)>;
 
-/// A unit, and the connection on which systemd is asked about it.
-struct Asked<'a> {
+/// A scope, and the connection on which systemd is asked about it.
+pub struct Scope<'a> {
     unit: &'a Unit,
     connection: Connection,
 }
 
-/// Makes the scope with process `pid` in it. One that exists and is empty is replaced. `pin` makes the program for
-/// its devices: not before the name is known to be free.
-pub(in crate::cgroup) fn start(
-    unit: &Unit,
-    properties: &[Property],
-    pid: i32,
-    pin: impl FnOnce() -> Result<()>,
-) -> Result<()> {
-    Asked::open(unit)
-        .and_then(|mut asked| asked.start(properties, pid, pin))
-        .context(|| format!("start scope {}", unit.name))
-        .at(|| "/linux/cgroupsPath".to_owned())
-}
-
 /// Changes properties of the scope.
 pub(in crate::cgroup) fn set(unit: &Unit, properties: &[Property]) -> Result<()> {
-    Asked::open(unit).and_then(|mut asked| asked.set(properties)).context(|| format!("change scope {}", unit.name))
+    Scope::open(unit).and_then(|mut scope| scope.set(properties)).context(|| format!("change scope {}", unit.name))
 }
 
 /// Ends the scope, and with it its cgroups. One that is gone is fine.
 pub(in crate::cgroup) fn stop(unit: &Unit) -> Result<()> {
-    Asked::open(unit).and_then(|mut asked| asked.stop()).context(|| format!("stop scope {}", unit.name))
+    Scope::open(unit).and_then(|mut scope| scope.stop()).context(|| format!("stop scope {}", unit.name))
 }
 
 /// Ends the scope if no process is in it: it may be somebody else's, and is left alone then (false).
 pub(in crate::cgroup) fn stop_unused(unit: &Unit) -> Result<bool> {
-    Asked::open(unit).and_then(|mut asked| asked.stop_unused()).context(|| format!("stop scope {}", unit.name))
+    Scope::open(unit).and_then(|mut scope| scope.stop_unused()).context(|| format!("stop scope {}", unit.name))
 }
 
 fn manager(member: &str) -> Method<'_> {
@@ -99,7 +85,8 @@ fn refused(refusal: &Refusal) -> Error {
     error
 }
 
-impl<'a> Asked<'a> {
+impl<'a> Scope<'a> {
+    /// Nothing is asked yet.
     fn open(unit: &'a Unit) -> Result<Self> {
         let mut connection = Connection::open(unit.bus)?;
         // the jobs of this unit only: with many containers each would wake all
@@ -108,6 +95,27 @@ impl<'a> Asked<'a> {
             unit.name
         ))?;
         Ok(Self { unit, connection })
+    }
+
+    /// For [`Self::make`].
+    ///
+    /// # Errors
+    /// There is no bus.
+    pub(in crate::cgroup) fn reach(unit: &'a Unit) -> Result<Self> {
+        Self::open(unit).context(|| format!("start scope {}", unit.name)).at(|| "/linux/cgroupsPath".to_owned())
+    }
+
+    /// Makes the scope with process `pid` in it. One that exists and is empty is replaced. `pin` makes the program
+    /// for its devices: not before the name is known to be free.
+    pub(in crate::cgroup) fn make(
+        mut self,
+        properties: &[Property],
+        pid: i32,
+        pin: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        self.start(properties, pid, pin)
+            .context(|| format!("start scope {}", self.unit.name))
+            .at(|| "/linux/cgroupsPath".to_owned())
     }
 
     fn start(&mut self, properties: &[Property], pid: i32, pin: impl FnOnce() -> Result<()>) -> Result<()> {

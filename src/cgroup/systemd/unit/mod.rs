@@ -12,8 +12,6 @@ use crate::cgroup::limits::{Limits, Version};
 use crate::error::Result;
 use crate::plan::cgroupfs::Unit;
 
-pub(super) use devices::PROGRAM;
-
 /// One property of a unit, as systemd's bus takes it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Property {
@@ -45,6 +43,9 @@ pub enum Value {
     Pairs(Vec<(String, String)>),
     Pids(Vec<u32>),
 }
+
+/// The property that names a pinned program, since systemd 249.
+pub const PROGRAM: &str = "BPFProgram";
 
 /// How systemd writes that there is no limit.
 pub const INFINITY: u64 = u64::MAX;
