@@ -83,8 +83,13 @@ fn claim(order: &Order<'_>) -> Result<Entry> {
             return Ok(entry);
         }
         let Ok(entry) = store.enter(&request.id) else { continue };
-        let left_over = entry.try_lock()? && entry.load()?.is_none_or(|record| record.phase == Phase::Creating);
-        if !left_over {
+        if !entry.try_lock()? {
+            break;
+        }
+        if !entry.is_current()? {
+            continue;
+        }
+        if entry.load()?.is_some_and(|record| record.phase != Phase::Creating) {
             break;
         }
         tracing::debug!("container {}: cleaning up after a creator that died", request.id);

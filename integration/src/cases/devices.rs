@@ -286,7 +286,7 @@ fn v2_directory(b: &Bundle) -> Res<PathBuf> {
     if !is_v2() {
         return skip("programs are for cgroup v2");
     }
-    let path = b.config["linux"]["cgroupsPath"].as_str().unwrap_or_default();
+    let path = b.cgroup();
     Ok(Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/')))
 }
 

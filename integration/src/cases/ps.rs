@@ -57,8 +57,8 @@ fn json(cx: &Cx) -> Res {
 fn sub_cgroups(cx: &Cx) -> Res {
     let (b, c) = family(cx)?;
     let last = pids(cx, &c.id)?.into_iter().max().unwrap_or(0);
-    let path = b.config["linux"]["cgroupsPath"].as_str().unwrap_or_default();
-    for directory in cgroup::directories(path) {
+    let path = b.cgroup();
+    for directory in cgroup::directories(&path) {
         fs::create_dir_all(directory.join("sub/deeper"))?;
         for file in ["cpuset.cpus", "cpuset.mems"] {
             if let Ok(value) = fs::read(directory.join(file)) {

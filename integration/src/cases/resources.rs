@@ -209,7 +209,7 @@ impl Limited {
 }
 
 fn path_of(b: &Bundle) -> String {
-    b.config["linux"]["cgroupsPath"].as_str().unwrap_or_default().to_owned()
+    b.cgroup()
 }
 
 /// v2 beside v1 limits nothing.
@@ -231,7 +231,8 @@ pub(super) fn limited(cx: &Cx, asked: &Value, files: &[(&str, &str)]) -> Res<Lim
 
 /// Some files are there on some kernels only: a cgroup of our own tells.
 fn probe(cx: &Cx, file: &str) -> Res {
-    let path = cx.cgroup();
+    let path = format!("{}/probe", cx.options.cgroup_parent());
+    let parents = cgroup::directories(&cx.options.cgroup_parent()).is_empty();
     cgroup::make(&path)?;
     if is_v2() {
         let mut level = PathBuf::from("/sys/fs/cgroup");
@@ -243,7 +244,8 @@ fn probe(cx: &Cx, file: &str) -> Res {
     }
     let made = directories(&path);
     let found = made.iter().any(|d| d.join(file).exists());
-    for dir in cgroup::directories(&path) {
+    let made = if parents { cx.options.cgroup_parent() } else { path };
+    for dir in cgroup::directories(&made) {
         cgroup::remove_tree(&dir);
     }
     if found { Ok(()) } else { skip(format!("this kernel has no {file}")) }
@@ -381,6 +383,9 @@ fn handed_down(cx: &Cx) -> Res {
     if !is_v2() {
         return skip("v1 has hierarchies");
     }
+    if cx.options.systemd() {
+        return skip("systemd hands controllers down itself");
+    }
     has("memory.max")?;
     let mut b = cx.bundle()?;
     let path = format!("{}/a/b/c", path_of(&b));
@@ -435,6 +440,7 @@ fn out_of_memory(cx: &Cx) -> Res {
 }
 
 fn tiny_memory(cx: &Cx) -> Res {
+    has(if is_v2() { "memory.max" } else { "memory.limit_in_bytes" })?;
     let mut b = cx.bundle()?;
     b.set("/linux/resources/memory", json!({"limit": 4096}));
     let path = path_of(&b);

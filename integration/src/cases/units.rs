@@ -262,7 +262,7 @@ fn reloads(cx: &Cx, exotic: bool) -> Res {
 }
 
 fn reexec(cx: &Cx) -> Res {
-    for round in 0..5 {
+    for round in 0..if cx.options.cycles >= 200 { 40 } else { 5 } {
         let mut b = cx.bundle()?;
         b.sleeps();
         let mut restart = Command::new("systemctl").arg("daemon-reexec").stdin(Stdio::null()).spawn()?;

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use zbus::{OwnedObjectPath, Variant};
+use serde::Serialize;
+use zbus::{OwnedObjectPath, Type, Variant};
 
 use crate::error::{Context, Error, Result};
 use crate::plan::cgroupfs::Unit;
@@ -152,7 +153,7 @@ impl<'a> Scope<'a> {
         while !properties.is_empty() {
             let body =
                 (self.unit.name.as_str(), true, properties.iter().copied().map(pair).collect::<Properties<'_>>());
-            match self.connection.call(&manager("SetUnitProperties"), &body)? {
+            match self.ask(&manager("SetUnitProperties"), &body)? {
                 Ok(_) => return Ok(()),
                 Err(refusal) => self.bear(refusal, &mut properties)?,
             }
@@ -161,15 +162,13 @@ impl<'a> Scope<'a> {
     }
 
     fn stop(&mut self) -> Result<()> {
-        loop {
-            match self.connection.call(&manager("StopUnit"), &(self.unit.name.as_str(), "replace"))? {
-                Ok(answer) => {
-                    self.finish(&answer, "stop", "inactive")?;
-                    return self.reset();
-                }
-                Err(refusal) if refusal.name == NO_SUCH_UNIT => return Ok(()),
-                Err(refusal) => self.bear(refusal, &mut Vec::new())?,
+        match self.ask(&manager("StopUnit"), &(self.unit.name.as_str(), "replace"))? {
+            Ok(answer) => {
+                self.finish(&answer, "stop", "inactive")?;
+                self.reset()
             }
+            Err(refusal) if refusal.name == NO_SUCH_UNIT => Ok(()),
+            Err(refusal) => Err(refused(&refusal)),
         }
     }
 
@@ -191,17 +190,32 @@ impl<'a> Scope<'a> {
     /// Has systemd forget a failure, so that it forgets the unit.
     fn reset(&mut self) -> Result<()> {
         // there is nothing to forget, mostly
-        self.connection.call(&manager("ResetFailedUnit"), &self.unit.name.as_str()).map(drop)
+        self.ask(&manager("ResetFailedUnit"), &self.unit.name.as_str()).map(drop)
+    }
+
+    /// A call that may be made twice: it is, when systemd was away.
+    fn ask<B: Serialize + Type>(&mut self, method: &Method<'_>, body: &B) -> Result<Result<Message, Refusal>> {
+        loop {
+            match self.connection.call(method, body)? {
+                Err(refusal) if self.is_away(&refusal) => {}
+                answer => return Ok(answer),
+            }
+        }
+    }
+
+    /// Whether systemd may be back by now.
+    fn is_away(&self, refusal: &Refusal) -> bool {
+        let away = AWAY.contains(&refusal.name.as_str()) && Instant::now() + PAUSE < self.connection.deadline();
+        if away {
+            std::thread::sleep(PAUSE);
+        }
+        away
     }
 
     /// What can be done about a refusal: to wait for a systemd that is away, to leave out a property that it does
     /// not know and that a file of the cgroup makes good for.
     fn bear(&self, refusal: Refusal, properties: &mut Vec<&Property>) -> Result<()> {
-        if AWAY.contains(&refusal.name.as_str()) {
-            if Instant::now() + PAUSE > self.connection.deadline() {
-                return Err(refused(&refusal));
-            }
-            std::thread::sleep(PAUSE);
+        if self.is_away(&refusal) {
             return Ok(());
         }
         if UNKNOWN.contains(&refusal.name.as_str())
@@ -245,7 +259,7 @@ impl<'a> Scope<'a> {
 
     /// How many processes are in the unit and below; None: there is no such unit.
     fn processes(&mut self) -> Result<Option<usize>> {
-        match self.connection.call(&manager("GetUnitProcesses"), &self.unit.name.as_str())? {
+        match self.ask(&manager("GetUnitProcesses"), &self.unit.name.as_str())? {
             Ok(answer) => Ok(Some(answer.body::<Vec<(String, u32, String)>>()?.len())),
             Err(refusal) if refusal.name == NO_SUCH_UNIT => Ok(None),
             Err(refusal) => Err(refused(&refusal)),
@@ -255,7 +269,7 @@ impl<'a> Scope<'a> {
     /// Whether the process is in the unit: an answer that was lost may have been yes.
     fn holds(&mut self, pid: i32) -> Result<bool> {
         let unit = self.path()?;
-        let holder = self.connection.call(&manager("GetUnitByPID"), &pid.unsigned_abs())?;
+        let holder = self.ask(&manager("GetUnitByPID"), &pid.unsigned_abs())?;
         Ok(match (unit, holder) {
             (Some(unit), Ok(holder)) => holder.body::<OwnedObjectPath>()? == unit,
             _ => false,
@@ -264,7 +278,7 @@ impl<'a> Scope<'a> {
 
     /// The unit's object.
     fn path(&mut self) -> Result<Option<OwnedObjectPath>> {
-        match self.connection.call(&manager("GetUnit"), &self.unit.name.as_str())? {
+        match self.ask(&manager("GetUnit"), &self.unit.name.as_str())? {
             Ok(answer) => answer.body().map(Some),
             Err(refusal) if refusal.name == NO_SUCH_UNIT => Ok(None),
             Err(refusal) => Err(refused(&refusal)),
@@ -286,20 +300,23 @@ impl<'a> Scope<'a> {
     fn result(&mut self, job: &OwnedObjectPath, verb: &str, state: &str) -> Result<String> {
         let what = format!("the end of the job to {verb}");
         loop {
-            let Some(signal) = self.connection.signal(&what, Instant::now() + ASK_AGAIN)? else {
-                // a systemd that was started anew says nothing of jobs that ended meanwhile
-                let body = ("org.freedesktop.systemd1.Job", "State");
-                if self.connection.call(&get(job.as_str()), &body)?.is_err() {
-                    return Ok(if self.state()? == state { "done".to_owned() } else { "failed".to_owned() });
+            while let Some(signal) = self.connection.signal(&what, Instant::now() + ASK_AGAIN)? {
+                if signal.member == "JobRemoved" {
+                    let (_, removed, _, result): (u32, OwnedObjectPath, String, String) = signal.body()?;
+                    if removed == *job {
+                        return Ok(result);
+                    }
                 }
-                continue;
-            };
-            if signal.member != "JobRemoved" {
-                continue;
             }
-            let (_, removed, _, result): (u32, OwnedObjectPath, String, String) = signal.body()?;
-            if removed == *job {
-                return Ok(result);
+            // a systemd that was started anew says nothing of jobs that ended meanwhile
+            let gone = self.ask(&get(job.as_str()), &("org.freedesktop.systemd1.Job", "State"))?.is_err();
+            if gone && !self.connection.has_signal() {
+                let now = self.state()?;
+                match now.as_str() {
+                    "activating" | "deactivating" | "reloading" => {}
+                    now if now == state || (state == "inactive" && now == "failed") => return Ok("done".to_owned()),
+                    _ => return Ok(format!("lost, and the unit is {now}")),
+                }
             }
         }
     }
@@ -308,7 +325,7 @@ impl<'a> Scope<'a> {
     fn state(&mut self) -> Result<String> {
         let Some(path) = self.path()? else { return Ok("inactive".to_owned()) };
         let body = ("org.freedesktop.systemd1.Unit", "ActiveState");
-        match self.connection.call(&get(path.as_str()), &body)? {
+        match self.ask(&get(path.as_str()), &body)? {
             Ok(answer) => match answer.body::<Variant<'_>>()? {
                 Variant::Str(state) => Ok(state.as_str().to_owned()),
                 _ => Err(Error::new("systemd says nothing of the state of the unit")),

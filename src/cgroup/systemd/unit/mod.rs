@@ -95,13 +95,22 @@ pub fn properties(
         yes("TasksAccounting"),
     ];
     for property in annotations::properties(annotations)?.into_iter().chain(resources::properties(limits, version)?) {
-        // systemd would let the last of a list's items stand beside the first
-        properties.retain(|earlier| earlier.name != property.name);
+        properties.retain(|earlier| meaning(&earlier.name) != meaning(&property.name));
         properties.push(property);
     }
     properties.extend(resources::oom_policy(limits));
     properties.extend(devices::properties(unit, limits)?);
     Ok(properties)
+}
+
+/// Version 1's limits have names of their own, and systemd prefers version 2's.
+fn meaning(name: &str) -> &str {
+    match name {
+        "MemoryLimit" => "MemoryMax",
+        "CPUShares" => "CPUWeight",
+        "BlockIOWeight" => "IOWeight",
+        name => name,
+    }
 }
 
 /// The properties that an update changes.
