@@ -96,13 +96,15 @@ pub fn update(placement: &Placement, limits: &Limits, version: Version) -> Resul
             devices::update(placement, rules)?;
         }
         let Some(unit) = &placement.unit else { return Ok(()) };
-        let properties = systemd::unit::changes(unit, &in_force(placement, limits)?, version)?;
+        let told = in_force(placement, limits)?;
+        let properties = systemd::unit::changes(unit, &told, version)?;
         if let (Some(rules), Some(program)) = (&limits.devices, &unit.program) {
             pin(rules, program)?;
         }
         systemd::set(unit, &properties)?;
-        // systemd has written its own, rounded ones
-        settings::update(placement, &limits.settings, false).map(drop)
+        // systemd has written its own, rounded ones, and attached programs of its own
+        settings::update(placement, &told.settings, false)?;
+        limits.devices.as_ref().map_or(Ok(()), |rules| devices::update(placement, rules))
     };
     rest().inspect_err(|_| undo.run(placement))
 }

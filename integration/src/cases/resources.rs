@@ -49,7 +49,11 @@ type Files = Option<&'static [(&'static str, &'static str)]>;
 
 /// What is asked for, and what the files say afterwards on v1 and on v2.
 fn reads_back(name: &str, asked: Value, v1: Files, v2: Files) -> Case {
+    let unasked = asked == json!({}) || asked == json!({"pids": {}});
     case(format!("resources::{name}"), move |cx| {
+        if unasked && cx.options.systemd() {
+            return skip("systemd has defaults of its own (DefaultTasksMax)");
+        }
         let Some(files) = (if is_v2() { v2 } else { v1 }) else { return skip("not in this version of cgroups") };
         let c = limited(cx, &asked, files)?;
         for (file, value) in files {
@@ -455,8 +459,15 @@ fn forks(cx: &Cx) -> Res {
     let script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 100 & done 2>&1; echo done; sleep 100";
     let c = started(cx, json!({"pids": {"limit": 6}}), script, &[("pids.max", "")])?;
     cx.hears(&c.container, "fork")?;
-    ensure!(c.read("pids.current")?.parse::<u32>().is_ok_and(|n| n <= 6), "{}", c.read("pids.current")?);
-    Ok(())
+    // the shell has ended with its last fork, and systemd may have removed its cgroup
+    match c.read("pids.current") {
+        Err(_) if cx.options.systemd() => Ok(()),
+        current => {
+            let current = current?;
+            ensure!(current.parse::<u32>().is_ok_and(|n| n <= 6), "{current}");
+            Ok(())
+        }
+    }
 }
 
 fn throttled(cx: &Cx) -> Res {
