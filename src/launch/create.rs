@@ -17,7 +17,7 @@ use crate::state::record::{Phase, Record, VERSION};
 use crate::state::store::{Entry, Store};
 use crate::sys::clone::{self, Child};
 use crate::sys::fd::close_all;
-use crate::sys::pidfd;
+use crate::sys::{self, pidfd};
 
 use super::channel::{Channel, Message, send_fd};
 use super::{assets, tune};
@@ -222,10 +222,19 @@ impl Unborn<'_> {
         let Order { plan, config_json, .. } = self.order;
         let systemd = cgroup::reach_systemd(&plan.placement)?;
         self.asked_systemd = true;
-        cgroup::enter_unit(systemd, &plan.placement, &plan.limits, &plan.properties, self.pid())?;
+        cgroup::enter_unit(systemd, &plan.placement, &plan.limits, &plan.properties, self.pid())
+            .map_err(|error| self.killed_on_entry().unwrap_or(error))?;
         self.entry.save_config(config_json)?;
         self.limit()?;
         channel.send(&Message::Go { pid: self.pid() })
+    }
+
+    /// A scope that memory has emptied is gone with all that it counted: what is left is how the init ended.
+    fn killed_on_entry(&mut self) -> Option<Error> {
+        let limited = self.order.plan.limits.settings.iter().any(|setting| setting.controller == "memory");
+        let ended = sys::proc::stat(self.pid()).is_ok_and(|stat| stat.state == b'Z');
+        let status = if limited && ended { pidfd::wait(&self.child.take()?.pidfd).ok()? } else { return None };
+        (status == 128 + libc::SIGKILL).then(out_of_memory)
     }
 
     /// The end of the stream is the execve.
@@ -241,8 +250,7 @@ impl Unborn<'_> {
     fn autopsy(&mut self) -> Error {
         let status = self.child.take().and_then(|child| pidfd::wait(&child.pidfd).ok());
         if status == Some(128 + libc::SIGKILL) && cgroup::oom_killed(&self.order.plan.placement) {
-            return Error::new("container init was OOM-killed (memory limit too low?)")
-                .at("/linux/resources/memory/limit");
+            return out_of_memory();
         }
         Error::new(match status {
             Some(status @ 129..) => format!("the container's init was killed by signal {}", status - 128),
@@ -316,7 +324,7 @@ fn open_directory(path: &Path) -> Result<OwnedFd> {
 /// setns(2) with a pid namespace acts on children only. Gives back our own, to be restored.
 fn enter_pid_namespace(assets: &[Option<OwnedFd>], id: usize) -> Result<OwnedFd> {
     use rustix::fs::OFlags;
-    let own = crate::sys::proc::open_self("ns/pid", OFlags::RDONLY).call(|| "open /proc/self/ns/pid".to_owned())?;
+    let own = sys::proc::open_self("ns/pid", OFlags::RDONLY).call(|| "open /proc/self/ns/pid".to_owned())?;
     let target = assets.get(id).and_then(Option::as_ref).ok_or_else(|| Error::new("the pid namespace is not open"))?;
     clone::setns(target, NamespaceKind::Pid.flag())
         .call(|| "setns".to_owned())
@@ -336,4 +344,8 @@ fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
         open(&temporary, flags, Mode::from_raw_mode(0o644)).call(|| format!("create {}", temporary.display()))?;
     rustix::io::write(&file, pid.to_string().as_bytes()).call(|| "write".to_owned())?;
     rename(&temporary, path).call(|| "rename".to_owned())
+}
+
+fn out_of_memory() -> Error {
+    Error::new("container init was OOM-killed (memory limit too low?)").at("/linux/resources/memory/limit")
 }
