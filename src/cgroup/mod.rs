@@ -315,3 +315,44 @@ fn write(directory: &Path, file: &str, text: &str) -> Result<()> {
     };
     write().call(|| format!("write {text} to {}", path.display()))
 }
+
+/// Cgroups below the container's own: each of `paths` is for all controllers, or after `CONTROLLER[,CONTROLLER]:`
+/// for these (v1 only).
+///
+/// # Errors
+/// A path that leads out of the container's cgroup; a controller without a hierarchy.
+pub fn below(placement: &Placement, paths: &[String]) -> Result<Placement> {
+    let mut below = placement.clone();
+    for spec in paths {
+        let (controllers, path) = match spec.split_once(':') {
+            Some((controllers, path)) => (controllers.split(',').collect(), path),
+            None => (Vec::new(), spec.as_str()),
+        };
+        let path = Path::new(path.trim_start_matches('/'));
+        if path.components().any(|part| !matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir))
+        {
+            return Err(Error::new(format!("{spec} leads out of the container's cgroup")));
+        }
+        match &mut below.hierarchies {
+            Hierarchies::None => return Err(Error::new("the container has no cgroup")),
+            Hierarchies::V2 { directory } if controllers.is_empty() => *directory = directory.join(path),
+            Hierarchies::V2 { .. } => {
+                return Err(Error::new(format!("{spec}: cgroup v2 has one hierarchy: no controller can be named")));
+            }
+            Hierarchies::V1 { directories } => {
+                let wanted = |directory: &Path| {
+                    controllers.is_empty() || controllers.iter().any(|one| v1::has_controller(directory, one))
+                };
+                if let Some(one) =
+                    controllers.iter().find(|one| !directories.iter().any(|dir| v1::has_controller(dir, one)))
+                {
+                    return Err(Error::new(format!("{spec}: no hierarchy has the controller {one}")));
+                }
+                for directory in directories.iter_mut().filter(|directory| wanted(directory)) {
+                    *directory = directory.join(path);
+                }
+            }
+        }
+    }
+    Ok(below)
+}

@@ -8,6 +8,7 @@ mod at;
 mod capabilities;
 mod check;
 mod devices;
+pub mod exec;
 mod hooks;
 mod ids;
 pub mod load;

@@ -15,7 +15,7 @@ impl Process {
         Ok(Self {
             terminal,
             console_size: if terminal { console_size(process, &at.key("consoleSize"))? } else { None },
-            args: args(process, &at.key("args"))?,
+            args: args(process.args().as_deref().unwrap_or_default(), &at.key("args"))?,
             env: env(process.env().as_deref().unwrap_or_default(), &at.key("env"))?,
             cwd: process.cwd().clone(),
             user: user(process.user(), &at.key("user"))?,
@@ -47,8 +47,7 @@ fn console_size(process: &SpecProcess, at: &At) -> Result<Option<(u16, u16)>> {
     Ok(Some((side("height", size.height())?, side("width", size.width())?)))
 }
 
-fn args(process: &SpecProcess, at: &At) -> Result<Vec<String>> {
-    let args = process.args().as_deref().unwrap_or_default();
+pub(super) fn args(args: &[String], at: &At) -> Result<Vec<String>> {
     if args.is_empty() {
         return Err(at.error("args must not be empty"));
     }
@@ -59,7 +58,7 @@ fn args(process: &SpecProcess, at: &At) -> Result<Vec<String>> {
 }
 
 /// Each name once and the last of its values, as with runc: programs differ in which of two they take.
-fn env(env: &[String], at: &At) -> Result<Vec<String>> {
+pub(super) fn env(env: &[String], at: &At) -> Result<Vec<String>> {
     let mut names: Vec<(&str, usize)> = Vec::with_capacity(env.len());
     for (index, entry) in env.iter().enumerate() {
         let at = at.index(index);

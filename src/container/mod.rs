@@ -1,6 +1,7 @@
 //! Operations on containers that exist.
 
 pub mod delete;
+pub mod exec;
 pub mod kill;
 pub mod list;
 pub mod notify;

@@ -106,6 +106,10 @@ impl<'a> Init<'a> {
             Step::NotDumpable => security::not_dumpable(),
             Step::JoinCgroup { directories } => cgroup::join(directories),
             Step::JoinNamespace { kind, namespace } => namespaces::join(*kind, self.asset(*namespace)?),
+            Step::EnterNamespaces { init, namespaces } => {
+                self.root = namespaces::enter(self.asset(*init)?, namespaces)?;
+                Ok(())
+            }
             Step::Unshare { namespaces } => namespaces::unshare(namespaces),
             Step::EnterTimeNamespace { offsets } => namespaces::enter_time(offsets),
             Step::Loopback => namespaces::loopback(),

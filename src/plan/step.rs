@@ -46,6 +46,8 @@ pub enum Asset {
     ConsoleSocket {
         path: PathBuf,
     },
+    /// A pidfd of the container's init.
+    Init,
     /// The FIFO that `start` writes to.
     StartFifo,
     /// Where the init of a created container writes its last words.
@@ -164,6 +166,11 @@ pub enum Step {
     JoinNamespace {
         kind: NamespaceKind,
         namespace: AssetId,
+    },
+    /// Enter these namespaces of the container's init, all at once.
+    EnterNamespaces {
+        init: AssetId,
+        namespaces: Vec<NamespaceKind>,
     },
     Unshare {
         namespaces: Vec<NamespaceKind>,
@@ -432,6 +439,7 @@ impl Step {
             Self::NotDumpable => "not-dumpable",
             Self::JoinCgroup { .. } => "join-cgroup",
             Self::JoinNamespace { .. } => "join-namespace",
+            Self::EnterNamespaces { .. } => "enter-namespaces",
             Self::Unshare { .. } => "unshare",
             Self::EnterTimeNamespace { .. } => "enter-time-namespace",
             Self::Loopback => "loopback",
