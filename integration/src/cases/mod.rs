@@ -5,6 +5,7 @@ mod cgroups;
 mod config;
 mod crash;
 mod delegation;
+mod exec;
 mod hooks;
 mod io;
 mod lifecycle;
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Case> {
         mounts::cases(),
         rootfs::cases(),
         seccomp::cases(),
+        exec::cases(),
         hooks::cases(),
         cgroups::cases(),
         pause::cases(),
