@@ -20,10 +20,14 @@ pub fn enter(store: &Store, id: &str, ignore_paused: bool) -> Result<(Entry, Rec
     let record = entry.load_created()?;
     match entry.status(&record)? {
         Status::Created | Status::Running => {}
+        // it runs when the container does again
+        Status::Paused if ignore_paused => {}
+        Status::Paused => {
+            return Err(Error::new("cannot exec in a paused container (use --ignore-paused to override)"));
+        }
         Status::Creating => return Err(Error::new("cannot exec in a container that is being created")),
         Status::Stopped => return Err(Error::new("cannot exec in a stopped container: container not running")),
     }
-    let _ = ignore_paused;
     Ok((entry, record))
 }
 

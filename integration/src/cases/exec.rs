@@ -26,7 +26,8 @@ pub fn cases() -> Vec<Case> {
         case("exec::user_and_group_by_number", user_group),
         case("exec::user_by_name", user_name).only(&["ferrun"], "the peers take numbers only"),
         case("exec::a_number_is_never_a_name", user_number_name),
-        case("exec::user_unknown_is_refused", user_unknown).differs("crun", "takes any word for uid 0 (CVE-2026-30892)"),
+        case("exec::user_unknown_is_refused", user_unknown)
+            .differs("crun", "takes any word for uid 0 (CVE-2026-30892)"),
         case("exec::home_is_of_the_user", home),
         case("exec::additional_gids", additional_gids).differs("crun", "has no such option"),
         case("exec::cap_is_added", cap),
@@ -46,7 +47,8 @@ pub fn cases() -> Vec<Case> {
         case("exec::terminal_in_the_foreground", terminal_foreground),
         case("exec::is_its_own_session", session),
         case("exec::cgroup_below", cgroup_below).differs("crun", "takes it from the root of the hierarchy"),
-        case("exec::cgroup_outside_is_refused", cgroup_outside).differs("crun", "takes it from the root of the hierarchy"),
+        case("exec::cgroup_outside_is_refused", cgroup_outside)
+            .differs("crun", "takes it from the root of the hierarchy"),
         case("exec::init_in_a_cgroup_of_its_own", nested).differs("crun", "1.8 joins the first one"),
         case("exec::of_a_created_container", of_created),
         case("exec::of_a_stopped_container_is_refused", of_stopped),
@@ -123,7 +125,8 @@ fn killed(cx: &Cx) -> Res {
 
 fn stdio(cx: &Cx) -> Res {
     let c = up(cx, |_| {})?;
-    let out = exec(cx, &c, &[], &["/bin/sh", "-c", "cat; echo done; echo other >&2"]).stdin("some words\n").out()?.ok()?;
+    let out =
+        exec(cx, &c, &[], &["/bin/sh", "-c", "cat; echo done; echo other >&2"]).stdin("some words\n").out()?.ok()?;
     same!(out.stdout, "some words\ndone\n", "stdout");
     same!(out.stderr, "other\n", "stderr");
     Ok(())
@@ -296,7 +299,10 @@ fn process_file(cx: &Cx) -> Res {
 fn process_file_env(cx: &Cx) -> Res {
     let c = up(cx, with_users)?;
     let file = cx.path("process.json");
-    fs::write(&file, json!({"args": ["/bin/sh", "-c", "echo $HOME"], "cwd": "/", "user": {"uid": 33, "gid": 0}}).to_string())?;
+    fs::write(
+        &file,
+        json!({"args": ["/bin/sh", "-c", "echo $HOME"], "cwd": "/", "user": {"uid": 33, "gid": 0}}).to_string(),
+    )?;
     let out = cx.runtime("exec").arg("-p").arg(&file).arg(&c.id).out()?.ok()?;
     same!(out.stdout, "/srv/web\n", "HOME");
     Ok(())
