@@ -86,7 +86,7 @@ fn in_namespaces(cx: &Cx) -> Res {
     let pid = cx.pid(&c.id)?;
     for kind in ["cgroup", "ipc", "mnt", "net", "pid", "uts"] {
         let inside = sh(cx, &c, &[], &format!("readlink /proc/self/ns/{kind}"))?.ok()?.stdout;
-        same!(inside.trim(), namespace(pid, kind)?.trim(), kind);
+        same!(inside.trim().to_owned(), namespace(pid, kind)?, kind);
     }
     Ok(())
 }
@@ -489,7 +489,7 @@ fn no_program(cx: &Cx) -> Res {
 fn host_pid(cx: &Cx) -> Res {
     let c = up(cx, |b| drop(b.namespace("pid", None)))?;
     let own = sh(cx, &c, &[], "readlink /proc/self/ns/pid")?.ok()?.stdout;
-    same!(own.trim(), namespace("self", "pid")?.trim(), "the pid namespace");
+    same!(own.trim().to_owned(), namespace("self", "pid")?, "the pid namespace");
     Ok(())
 }
 
