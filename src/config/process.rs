@@ -25,6 +25,7 @@ impl Process {
             oom_score_adj: oom_score_adj(process, &at.key("oomScoreAdj"))?,
             scheduler: scheduling::scheduler(process.scheduler().as_ref(), &at.key("scheduler"))?,
             io_priority: scheduling::io_priority(process.io_priority().as_ref(), &at.key("ioPriority"))?,
+            exec_affinity: scheduling::exec_affinity(process.exec_cpu_affinity().as_ref(), &at.key("execCPUAffinity"))?,
             apparmor_profile: security::label(process.apparmor_profile().as_deref(), &at.key("apparmorProfile"))?,
             selinux_label: security::label(process.selinux_label().as_deref(), &at.key("selinuxLabel"))?,
         })

@@ -11,11 +11,11 @@ use crate::error::{Call, Context, Error, Result};
 use crate::init::Init;
 use crate::plan::Plan;
 use crate::plan::cgroupfs::Hierarchies;
-use crate::plan::step::NamespaceKind;
+use crate::plan::step::{Asset, AssetEntry, Cpus, NamespaceKind};
 use crate::state::record::Record;
 use crate::sys::clone::{self, Child};
 use crate::sys::fd::close_all;
-use crate::sys::pidfd;
+use crate::sys::{pidfd, proc, sched};
 
 use super::assets;
 use super::channel::{Channel, Message, send_fd};
@@ -36,7 +36,10 @@ pub(super) fn spawn(
     };
     let (ours, theirs) = Channel::pair()?;
     let flags = plan.spawn.namespaces.iter().fold(0, |flags, kind| flags | kind.flag());
-    let restore = plan.spawn.join_pid.map(|id| enter_pid_namespace(&assets, id.0)).transpose()?;
+    if let Some(cpus) = &plan.spawn.affinity {
+        begin_on(cpus)?;
+    }
+    let restore = plan.spawn.join_pid.map(|id| enter_pid_namespace(&assets, &plan.assets, id.0)).transpose()?.flatten();
     let mut parts = Some((ours, theirs, assets));
     let mut birth = |cgroup: Option<&OwnedFd>| {
         clone::clone3(flags, cgroup.map(AsFd::as_fd), || {
@@ -64,9 +67,21 @@ fn open_directory(path: &Path) -> Result<OwnedFd> {
         .call(|| format!("open {}", path.display()))
 }
 
-/// setns(2) with a pid namespace acts on children only. Gives back our own, to be restored.
-fn enter_pid_namespace(assets: &[Option<OwnedFd>], id: usize) -> Result<OwnedFd> {
-    let own = crate::sys::proc::open_self("ns/pid", OFlags::RDONLY).call(|| "open /proc/self/ns/pid".to_owned())?;
+/// The child inherits it, and this process does no more than wait for it.
+fn begin_on(cpus: &Cpus) -> Result<()> {
+    sched::set_affinity(&cpus.0)
+        .call(|| "sched_setaffinity".to_owned())
+        .context(|| format!("begin on the CPUs {cpus}"))
+        .at(|| "/process/execCPUAffinity/initial".to_owned())
+}
+
+/// setns(2) with a pid namespace acts on children only. Gives back our own, to be restored for hooks; an exec, which
+/// enters that of an init, makes no other child.
+fn enter_pid_namespace(assets: &[Option<OwnedFd>], entries: &[AssetEntry], id: usize) -> Result<Option<OwnedFd>> {
+    let own = match entries.get(id) {
+        Some(AssetEntry { asset: Asset::Init, .. }) => None,
+        _ => Some(proc::open_self("ns/pid", OFlags::RDONLY).call(|| "open /proc/self/ns/pid".to_owned())?),
+    };
     let target = assets.get(id).and_then(Option::as_ref).ok_or_else(|| Error::new("the pid namespace is not open"))?;
     clone::setns(target, NamespaceKind::Pid.flag())
         .call(|| "setns".to_owned())

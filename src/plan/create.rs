@@ -100,6 +100,7 @@ fn namespaces(draft: &mut Draft, config: &Config, placement: &Placement) -> Spaw
         // before the cgroup namespace is made: what it shows as root is where we are then
         draft.step_at("/linux/cgroupsPath", Step::JoinCgroup { directories: directories.clone() });
     }
+    draft.step(Step::Affinity { cpus: None });
     for (kind, namespace) in by_kind(wanted) {
         join(draft, kind, namespace);
     }

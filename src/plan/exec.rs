@@ -1,6 +1,6 @@
 //! The plan of an exec: another process for a container that exists, made of the same steps.
 
-use crate::config::{Config, Namespaces};
+use crate::config::{Config, ExecAffinity, Namespaces};
 use crate::error::Result;
 use crate::host::Host;
 
@@ -22,6 +22,7 @@ pub fn exec(config: &Config, host: &Host, request: &Request, placement: Placemen
     let spawn = Spawn {
         into_cgroup: matches!(placement.hierarchies, Hierarchies::V2 { .. }),
         join_pid: (!wanted.pid.is_host()).then_some(init),
+        affinity: config.process.exec_affinity.initial.clone(),
         ..Spawn::default()
     };
     draft.step(Step::Setsid);
@@ -30,6 +31,7 @@ pub fn exec(config: &Config, host: &Host, request: &Request, placement: Placemen
     if let Hierarchies::V1 { directories } = &placement.hierarchies {
         draft.step(Step::JoinCgroup { directories: directories.clone() });
     }
+    affinity(&mut draft, &config.process.exec_affinity);
     let namespaces = of_its_own(wanted);
     if !namespaces.is_empty() {
         draft.step(Step::EnterNamespaces { init, namespaces });
@@ -52,6 +54,17 @@ pub fn exec(config: &Config, host: &Host, request: &Request, placement: Placemen
         notes: draft.notes,
         ..Plan::default()
     })
+}
+
+/// With an initial affinity alone the specification leaves the rest to the kernel.
+fn affinity(draft: &mut Draft, asked: &ExecAffinity) {
+    match asked {
+        ExecAffinity { last: Some(cpus), .. } => {
+            draft.step_at("/process/execCPUAffinity/final", Step::Affinity { cpus: Some(cpus.clone()) });
+        }
+        ExecAffinity { initial: Some(_), .. } => {}
+        ExecAffinity { .. } => draft.step(Step::Affinity { cpus: None }),
+    }
 }
 
 /// Those that are not the host's. setns(2) with a pidfd enters them all in one call.
