@@ -97,19 +97,20 @@ pub(super) fn execute(arguments: Arguments, options: &Options) -> Result<i32> {
 
 fn exec(arguments: &Arguments, options: &Options) -> Result<i32> {
     let store = options.store();
-    let (entry, record) = exec::enter(&store, &arguments.id, arguments.ignore_paused)?;
-    let mut config = Config::parse(&entry.config()?)?;
+    let (target, init) = exec::enter(&store, &arguments.id, arguments.ignore_paused)?;
+    let record = &target.record;
+    let mut config = Config::parse(&target.entry.config()?)?;
     config.hooks = Hooks::default();
-    config.process = process(arguments, config.process, &record)?;
-    let request = request(arguments, &record, &config)?;
-    let placement = exec::placement(&record, &arguments.cgroup)?;
+    config.process = process(arguments, config.process, record)?;
+    let request = request(arguments, record, &config)?;
+    let placement = exec::placement(record, &arguments.cgroup)?;
     let wants_lsm = config.process.apparmor_profile.is_some() || config.process.selinux_label.is_some();
-    let plan = plan::exec::exec(&config, &Host::probe(wants_lsm)?, &request, placement)?;
+    let plan = plan::exec::exec(&config, &Host::probe_for_exec(wants_lsm)?, &request, placement)?;
     bundle::warn(&plan);
     let signals = if arguments.detach { None } else { Some(Signals::block()?) };
     let hand_over = HandOver { pid_file: arguments.pid_file.clone(), pidfd_socket: arguments.pidfd_socket.clone() };
-    let order = Order { entry: &entry, record: &record, config: &config, plan: &plan, hand_over };
-    let Running { child, console } = crate::launch::exec::exec(&order)?;
+    let order = Order { target: &target, config: &config, plan: &plan, hand_over };
+    let Running { child, console } = crate::launch::exec::exec(&order, init)?;
     match signals {
         Some(signals) => supervise(&child, &signals, console, None),
         None => Ok(0),

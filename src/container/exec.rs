@@ -1,34 +1,45 @@
 //! What an exec wants to know of its container.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 
-use crate::cgroup;
+use crate::cgroup::{self, freezer};
 use crate::error::{Call, Context, Error, Result};
 use crate::plan::cgroupfs::Placement;
-use crate::state::record::{Record, Status};
+use crate::state::process::Process;
+use crate::state::record::{Phase, Record};
 use crate::state::store::{Entry, Store};
 use crate::sys::root::Root;
 
-/// The container, in which a process can be run.
+/// A container in which a process can be run.
+#[derive(Debug)]
+pub struct Target {
+    pub entry: Entry,
+    pub record: Record,
+    pub init: Process,
+}
+
+/// Finds the container; with it a pidfd of its init.
 ///
 /// # Errors
 /// `does not exist`; `container not running`; it is paused.
-pub fn enter(store: &Store, id: &str, ignore_paused: bool) -> Result<(Entry, Record)> {
+pub fn enter(store: &Store, id: &str, ignore_paused: bool) -> Result<(Target, OwnedFd)> {
     let entry = store.enter(id)?;
     let record = entry.load_created()?;
-    match entry.status(&record)? {
-        Status::Created | Status::Running => {}
-        // it runs when the container does again
-        Status::Paused if ignore_paused => {}
-        Status::Paused => {
-            return Err(Error::new("cannot exec in a paused container (use --ignore-paused to override)"));
-        }
-        Status::Creating => return Err(Error::new("cannot exec in a container that is being created")),
-        Status::Stopped => return Err(Error::new("cannot exec in a stopped container: container not running")),
+    let stopped = || Error::new("cannot exec in a stopped container: container not running");
+    let init = match (record.phase, record.init) {
+        (Phase::Created, Some(init)) => init,
+        _ if entry.is_busy()? => return Err(Error::new("cannot exec in a container that is being created")),
+        _ => return Err(stopped()),
+    };
+    let pidfd = init.open()?.ok_or_else(stopped)?;
+    // with the option it is made now, and runs when the container does again
+    if !ignore_paused && freezer::is_frozen(&record.placement) {
+        return Err(Error::new("cannot exec in a paused container (use --ignore-paused to override)"));
     }
-    Ok((entry, record))
+    Ok((Target { entry, record, init }, pidfd))
 }
 
 /// The cgroups for the process: the container's, or with `--cgroup` some below them.

@@ -4,12 +4,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
+use crate::container::exec::Target;
 use crate::error::{Call, Error, Result};
 use crate::host::CGROUP_ROOT;
 use crate::plan::Plan;
 use crate::plan::step::{Asset, Event};
-use crate::state::record::Record;
-use crate::state::store::Entry;
 use crate::sys::clone::Child;
 use crate::sys::{pidfd, proc};
 
@@ -19,8 +18,7 @@ use super::{assets, tune};
 
 /// All that an exec needs.
 pub struct Order<'a> {
-    pub entry: &'a Entry,
-    pub record: &'a Record,
+    pub target: &'a Target,
     /// The container's, with the process to be run.
     pub config: &'a Config,
     pub plan: &'a Plan,
@@ -34,14 +32,12 @@ pub struct Running {
     pub console: Option<OwnedFd>,
 }
 
-/// Runs the process in the container.
+/// Runs the process in the container whose init is behind `pidfd`.
 ///
 /// # Errors
 /// `container not running`; any step's. The process is gone then.
-pub fn exec(order: &Order<'_>) -> Result<Running> {
-    let Order { entry, record, plan, .. } = order;
-    let init = record.init.ok_or_else(not_running)?;
-    let pidfd = init.open()?.ok_or_else(not_running)?;
+pub fn exec(order: &Order<'_>, pidfd: OwnedFd) -> Result<Running> {
+    let Order { target: Target { entry, record, init }, plan, .. } = order;
     let mut assets = assets::open_all(&plan.assets, entry)?;
     if let Some(place) = plan.assets.iter().position(|entry| entry.asset == Asset::Init) {
         assets[place] = Some(pidfd);
@@ -50,7 +46,7 @@ pub fn exec(order: &Order<'_>) -> Result<Running> {
     let other = || cgroup_of(init.pid);
     let spawned = spawn::spawn(plan, assets, &state, Some(&other));
     // a pid namespace and a cgroup end with the init
-    let (child, channel) = spawned.map_err(|error| if init.is_alive() { error } else { not_running() })?;
+    let (child, channel) = spawned.map_err(|error| if init.runs() { error } else { not_running() })?;
     let mut birth = Birth { order, child: Some(child), console: None };
     match birth.bring_up(&channel) {
         Ok(()) => {
@@ -59,7 +55,7 @@ pub fn exec(order: &Order<'_>) -> Result<Running> {
         }
         Err(error) => {
             birth.take_back();
-            Err(if init.is_alive() { error } else { not_running() })
+            Err(if init.runs() { error } else { not_running() })
         }
     }
 }
@@ -89,7 +85,7 @@ impl Birth<'_> {
     }
 
     fn until_ready(&mut self, channel: &Channel, pid: i32) -> Result<()> {
-        let Order { config, record, .. } = self.order;
+        let Order { config, target: Target { record, .. }, .. } = self.order;
         loop {
             match channel.receive()? {
                 Some((Message::Event(Event::Ready), _)) => return Ok(()),
