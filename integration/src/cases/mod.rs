@@ -6,6 +6,8 @@ mod config;
 mod crash;
 mod delegation;
 mod exec;
+mod exec_edges;
+mod exec_many;
 mod hooks;
 mod io;
 mod lifecycle;
@@ -13,6 +15,7 @@ mod mounts;
 mod namespaces;
 mod pause;
 mod process;
+mod program;
 mod rootfs;
 mod seccomp;
 mod stress;
@@ -33,6 +36,9 @@ pub fn all() -> Vec<Case> {
         rootfs::cases(),
         seccomp::cases(),
         exec::cases(),
+        exec_edges::cases(),
+        exec_many::cases(),
+        program::cases(),
         hooks::cases(),
         cgroups::cases(),
         pause::cases(),
