@@ -411,7 +411,7 @@ fn fds_to_preserve_must_be_open() {
 
 #[test]
 fn systemds_cgroups_are_refused_where_it_does_not_run() {
-    if std::path::Path::new("/run/systemd/system").exists() {
+    if Path::new("/run/systemd/system").exists() {
         return;
     }
     let place = Place::with(plan::CONFIG);

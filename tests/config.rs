@@ -7,6 +7,8 @@ mod hostile;
 mod mistakes;
 #[path = "config/mounts.rs"]
 mod mounts;
+#[path = "config/resources.rs"]
+mod resources;
 
 use std::path::Path;
 use std::time::Instant;

@@ -23,7 +23,7 @@ use ferrun::plan::exec::exec;
 use ferrun::plan::{Console, Manager, Plan, Request, Start};
 use serde_json::Value;
 
-use hosts::{MakeHost, no_cgroups, v1, v2, with_lsms, without_capabilities};
+use hosts::{MakeHost, no_cgroups, systemd_user, systemd_v1, systemd_v2, v1, v2, with_lsms, without_capabilities};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -86,6 +86,10 @@ fn below_systemd(config: &Config) -> Request {
     }
 }
 
+fn by_systemd(config: &Config) -> Request {
+    Request { manager: Manager::Systemd, ..request(config) }
+}
+
 type MakeRequest = fn(&Config) -> Request;
 
 const REQUESTS: [(&str, MakeRequest); 4] =
@@ -94,7 +98,7 @@ const REQUESTS: [(&str, MakeRequest); 4] =
 /// Name of the golden file, config, host, request. One ending in `.json` is compared as JSON.
 type Case = (&'static str, &'static str, MakeHost, MakeRequest);
 
-const CASES: [Case; 34] = [
+const CASES: [Case; 40] = [
     ("bare.txt", "bare", no_cgroups, request),
     ("bare-run.txt", "bare", no_cgroups, run),
     ("bare-v1.txt", "bare", v1, request),
@@ -113,6 +117,8 @@ const CASES: [Case; 34] = [
     ("joined-v2.json", "joined", v2, request),
     ("labels.txt", "labels", with_lsms, request),
     ("labels-left-out.txt", "labels", no_cgroups, request),
+    ("limits-v1.txt", "limits", v1, request),
+    ("limits-v2.txt", "limits", v2, request),
     ("listener.txt", "listener", no_cgroups, request),
     ("listener-privileged.txt", "listener-privileged", no_cgroups, request),
     ("minimal.json", "minimal", v2, request),
@@ -124,6 +130,10 @@ const CASES: [Case; 34] = [
     ("pod.txt", "pod", v1, request),
     ("process.txt", "process", no_cgroups, request),
     ("root.txt", "root", no_cgroups, request),
+    ("scope.json", "scope", systemd_v2, by_systemd),
+    ("scope-v1.txt", "scope", systemd_v1, by_systemd),
+    ("scope-v2.txt", "scope", systemd_v2, by_systemd),
+    ("scope-user.txt", "bare", systemd_user, by_systemd),
     ("seccomp.txt", "seccomp", no_cgroups, request),
     ("seccomp-privileged.txt", "seccomp-privileged", no_cgroups, request),
     ("terminal.txt", "terminal", no_cgroups, request),

@@ -24,6 +24,7 @@ mod fuse;
 mod leaks;
 mod mountinfo;
 mod options;
+mod peer;
 mod probe;
 mod run;
 mod sandbox;

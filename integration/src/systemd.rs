@@ -29,6 +29,11 @@ pub fn stop(units: &[String]) {
     }
 }
 
+/// Does something to systemd itself: `daemon-reload`.
+pub fn control(verb: &str) -> bool {
+    Command::new("systemctl").arg(verb).stdin(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
 fn systemctl(args: &[&str]) -> String {
     let out = Command::new("systemctl").args(args).stdin(Stdio::null()).stderr(Stdio::null()).output();
     out.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default()

@@ -148,13 +148,15 @@ fn has_line(text: &str, line: &str) -> bool {
 
 /// Why: the tasks that are not frozen, and where they are.
 fn stuck(directory: &Path, tasks: &str) -> Error {
-    let awake: Vec<String> = v1::members(directory, tasks)
+    let mut awake: Vec<proc::Whereabouts> = v1::members(directory, tasks)
         .unwrap_or_default()
         .into_iter()
         .filter_map(proc::Whereabouts::of)
         .filter(|task| !FROZEN_IN.contains(&task.wchan.as_str()))
-        .map(|task| task.to_string())
         .collect();
+    // where the kernel does not tell who is frozen, those that cannot be interrupted come first
+    awake.sort_by_key(|task| task.state != 'D');
+    let awake: Vec<String> = awake.iter().map(ToString::to_string).collect();
     let seconds = DEADLINE.as_secs();
     let who = match awake.len() {
         0 => "no process of it is in the way any more".to_owned(),

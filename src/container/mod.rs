@@ -1,10 +1,13 @@
 //! Operations on containers that exist.
 
 pub mod delete;
+pub mod events;
 pub mod exec;
 pub mod kill;
 pub mod list;
 pub mod notify;
 pub mod pause;
+pub mod ps;
+pub mod report;
 pub mod start;
 pub mod update;

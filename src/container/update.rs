@@ -30,11 +30,6 @@ fn change(record: &Record, resources: &Resources) -> Result<()> {
         Hierarchies::None if *resources == Resources::default() => return Ok(()),
         Hierarchies::None => return Err(Error::new("the container has no cgroup that could limit it")),
     };
-    let mut resources = resources.clone();
-    // no limit of memory is meant for memory and swap together: on version 1 the one stays below the other
-    if resources.memory.limit == Some(-1) {
-        resources.memory.swap.get_or_insert(-1);
-    }
-    let limits = Limits::change(&resources, version)?;
+    let limits = Limits::change(resources, version)?;
     cgroup::update(&record.placement, &limits, version)
 }

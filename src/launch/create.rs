@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::container::notify;
 use crate::error::{Error, Result};
 use crate::hooks;
+use crate::plan::cgroupfs::Placement;
 use crate::plan::step::Event;
 use crate::plan::{Plan, Request, Start};
 use crate::state::process::Process;
@@ -46,6 +47,8 @@ struct Unborn<'a> {
     record: Record,
     child: Option<Child>,
     console: Option<OwnedFd>,
+    /// From then on there may be a scope.
+    asked_systemd: bool,
 }
 
 /// Creates the container; with [`Start::Now`] starts it too.
@@ -55,7 +58,7 @@ struct Unborn<'a> {
 pub fn create(order: &Order<'_>) -> Result<Born> {
     let entry = claim(order)?;
     let record = record(order)?;
-    let mut unborn = Unborn { order, entry, record, child: None, console: None };
+    let mut unborn = Unborn { order, entry, record, child: None, console: None, asked_systemd: false };
     match unborn.bring_up() {
         Ok(()) => {
             let Unborn { entry, record, child, console, .. } = unborn;
@@ -77,8 +80,13 @@ fn claim(order: &Order<'_>) -> Result<Entry> {
             return Ok(entry);
         }
         let Ok(entry) = store.enter(&request.id) else { continue };
-        let left_over = entry.try_lock()? && entry.load()?.is_none_or(|record| record.phase == Phase::Creating);
-        if !left_over {
+        if !entry.try_lock()? {
+            break;
+        }
+        if !entry.is_current()? {
+            continue;
+        }
+        if entry.load()?.is_some_and(|record| record.phase != Phase::Creating) {
             break;
         }
         tracing::debug!("container {}: cleaning up after a creator that died", request.id);
@@ -174,7 +182,7 @@ impl Unborn<'_> {
                 Some((message, _)) => {
                     return Err(Error::new(format!("unexpected message of the container's init: {message:?}")));
                 }
-                None => return Err(spawn::autopsy(self.child.take())),
+                None => return Err(spawn::autopsy(self.child.take(), Some(&self.order.plan.placement))),
             }
         }
     }
@@ -187,9 +195,11 @@ impl Unborn<'_> {
     }
 
     /// systemd makes cgroups around processes, not before.
-    fn place(&self, channel: &Channel) -> Result<()> {
+    fn place(&mut self, channel: &Channel) -> Result<()> {
         let Order { plan, config_json, .. } = self.order;
-        cgroup::enter_unit(&plan.placement, &plan.limits, &plan.properties, self.pid())?;
+        let systemd = cgroup::reach_systemd(&plan.placement)?;
+        self.asked_systemd = true;
+        cgroup::enter_unit(systemd, &plan.placement, &plan.limits, &plan.properties, self.pid())?;
         self.entry.save_config(config_json)?;
         self.limit()?;
         channel.send(&Message::Go { pid: self.pid() })
@@ -205,6 +215,9 @@ impl Unborn<'_> {
             self.order.hand_over.take_back();
         }
         self.record.phase = Phase::Creating;
+        if self.record.placement.unit.is_some() && !self.asked_systemd {
+            self.record.placement = Placement::default();
+        }
         if let Err(error) = crate::container::delete::clean_up(self.order.store, &self.entry, &self.record) {
             tracing::warn!("{}", error.within(format!("clean up {}", self.record.id)));
         }

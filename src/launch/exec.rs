@@ -1,16 +1,15 @@
 //! One more process for a container that runs.
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 
+use crate::cgroup;
 use crate::config::Config;
 use crate::container::exec::Target;
-use crate::error::{Call, Error, Result};
-use crate::host::CGROUP_ROOT;
+use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::plan::step::{Asset, Event};
 use crate::sys::clone::Child;
-use crate::sys::{pidfd, proc};
+use crate::sys::pidfd;
 
 use super::channel::{Channel, Message};
 use super::spawn::{self, HandOver};
@@ -43,7 +42,7 @@ pub fn exec(order: &Order<'_>, pidfd: OwnedFd) -> Result<Running> {
         assets[place] = Some(pidfd);
     }
     let state = |status: &str, _: i32| record.oci_state(status, init.pid);
-    let other = || cgroup_of(init.pid);
+    let other = || cgroup::of(init.pid);
     let spawned = spawn::spawn(plan, assets, &state, Some(&other));
     // a pid namespace and a cgroup end with the init
     let (child, channel) = spawned.map_err(|error| if init.runs() { error } else { not_running() })?;
@@ -95,7 +94,7 @@ impl Birth<'_> {
                 Some((Message::Console, master)) => self.console = master,
                 Some((Message::Fault(error), _)) => return Err(error),
                 Some((message, _)) => return Err(Error::new(format!("unexpected message: {message:?}"))),
-                None => return Err(spawn::autopsy(self.child.take())),
+                None => return Err(spawn::autopsy(self.child.take(), None)),
             }
         }
     }
@@ -107,13 +106,4 @@ impl Birth<'_> {
         }
         self.order.hand_over.take_back();
     }
-}
-
-/// Where the container's init is now: a container that made cgroups of its own has left the one that we gave it,
-/// which takes no processes any more.
-fn cgroup_of(pid: i32) -> Result<PathBuf> {
-    let path = format!("/proc/{pid}/cgroup");
-    let text = proc::read(Path::new(&path)).call(|| format!("read {path}"))?;
-    let own = text.lines().find_map(|line| line.strip_prefix("0::/"));
-    own.map(|own| Path::new(CGROUP_ROOT).join(own)).ok_or_else(|| Error::new("the init is in no cgroup"))
 }

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, open, rename};
 use rustix::io::Errno;
 
+use crate::cgroup;
 use crate::config::Config;
 use crate::error::{Call, Context, Error, Result};
 use crate::init::Init;
 use crate::plan::Plan;
-use crate::plan::cgroupfs::Hierarchies;
+use crate::plan::cgroupfs::{Hierarchies, Placement};
 use crate::plan::step::{Asset, AssetEntry, Cpus, NamespaceKind};
 use crate::state::record::Record;
 use crate::sys::clone::{self, Child};
@@ -99,9 +100,12 @@ pub(super) fn until_exec(channel: &Channel) -> Result<()> {
     }
 }
 
-/// How an init ended that said nothing.
-pub(super) fn autopsy(child: Option<Child>) -> Error {
+/// How an init ended that said nothing; `fresh` is a cgroup in which nobody else can have been killed.
+pub(super) fn autopsy(child: Option<Child>, fresh: Option<&Placement>) -> Error {
     let status = child.and_then(|child| pidfd::wait(&child.pidfd).ok());
+    if status == Some(128 + libc::SIGKILL) && fresh.is_some_and(cgroup::oom_killed) {
+        return Error::new("container init was OOM-killed (memory limit too low?)").at("/linux/resources/memory/limit");
+    }
     Error::new(match status {
         Some(status @ 129..) => format!("the container's init was killed by signal {}", status - 128),
         Some(status) => format!("the container's init ended with status {status}"),

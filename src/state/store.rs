@@ -78,7 +78,7 @@ impl Store {
             entry.lock()?;
         }
         // between mkdir and lock the directory may have been taken for a leftover, removed and made again
-        Ok(if entry.load()?.is_none() { Some(entry) } else { None })
+        Ok(if entry.is_current()? && entry.load()?.is_none() { Some(entry) } else { None })
     }
 
     /// Opens the directory of a container.
@@ -165,11 +165,15 @@ impl Entry {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+        if self.is_current()? { Ok(()) } else { Err(Error::new(format!("container {:?} does not exist", self.id))) }
+    }
+
+    /// Whether this is still the container of that name: one that was open before it was removed can be locked,
+    /// and what is done by path then is done to its successor.
+    pub fn is_current(&self) -> Result<bool> {
         let ours = fstat(&self.directory).call(|| "fstat".to_owned())?;
-        match rustix::fs::stat(&self.path) {
-            Ok(now) if (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino) => Ok(()),
-            _ => Err(Error::new(format!("container {:?} does not exist", self.id))),
-        }
+        let now = rustix::fs::stat(&self.path);
+        Ok(now.is_ok_and(|now| (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino)))
     }
 
     /// Whether somebody works on it now.

@@ -168,7 +168,7 @@ fn try_load(program: &[Instruction], log: &mut [u8]) -> Result<OwnedFd, Errno> {
 fn last_words(log: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(log);
     let lines = text.trim_end_matches('\0').lines().filter(|line| !line.is_empty());
-    lines.filter(|line| !line.starts_with("processed ")).next_back().map(str::to_owned)
+    lines.rev().find(|line| !line.starts_with("processed ")).map(str::to_owned)
 }
 
 /// The programs of a cgroup itself, without its ancestors'.

@@ -3,7 +3,7 @@
 use super::Request;
 
 #[derive(Debug, Default)]
-pub struct Kernel {
+pub(super) struct Kernel {
     /// Inverted, as a new one allows.
     deny: bool,
     exceptions: Vec<Exception>,
@@ -19,7 +19,7 @@ struct Exception {
 
 impl Kernel {
     /// devcgroup_update_access: what is written to devices.allow or devices.deny.
-    pub fn write(&mut self, text: &str, allow: bool) -> Result<(), String> {
+    pub(super) fn write(&mut self, text: &str, allow: bool) -> Result<(), String> {
         let kind = text.chars().next().ok_or("EINVAL")?;
         if kind == 'a' {
             self.exceptions.clear();
@@ -70,7 +70,7 @@ impl Kernel {
     }
 
     /// devcgroup_legacy_check_permission
-    pub fn allows(&self, request: Request) -> bool {
+    pub(super) fn allows(&self, request: Request) -> bool {
         let mut about = self.exceptions.iter().filter(|one| {
             one.block == request.block
                 && one.major.is_none_or(|major| major == request.major)
@@ -84,7 +84,7 @@ impl Kernel {
     }
 
     /// devices.list
-    pub fn list(&self) -> String {
+    pub(super) fn list(&self) -> String {
         if !self.deny {
             return "a *:* rwm\n".to_owned();
         }

@@ -2,10 +2,10 @@
 
 use ferrun::config::resources::{Access, DeviceRule, RuleKind};
 
-pub struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -39,7 +39,7 @@ impl Random {
         }
     }
 
-    pub fn rules(&mut self, count: u64) -> Vec<DeviceRule> {
+    pub(super) fn rules(&mut self, count: u64) -> Vec<DeviceRule> {
         let mut rules: Vec<DeviceRule> = (0..count).map(|_| self.rule()).collect();
         // whole lists often begin with what everything is
         if self.below(3) == 0 {

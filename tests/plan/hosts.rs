@@ -1,6 +1,6 @@
 //! Machines, by hand.
 
-use ferrun::host::{Cgroups, Hierarchy, Host, Lsm};
+use ferrun::host::{Cgroups, Hierarchy, Host, Lsm, Systemd};
 
 /// CAP_CHOWN to CAP_CHECKPOINT_RESTORE.
 const ALL: u64 = (1 << 41) - 1;
@@ -34,6 +34,19 @@ pub(crate) fn v2() -> Host {
 /// In the root cgroup, where a container of ours without cgroup namespace may be.
 pub(crate) fn v2_root() -> Host {
     Host { cgroups: Cgroups::V2 { own: "/".into() }, ..no_cgroups() }
+}
+
+pub(crate) fn systemd_v1() -> Host {
+    Host { systemd: Systemd { running: true, uid: 0, bpffs: true }, ..v1() }
+}
+
+pub(crate) fn systemd_v2() -> Host {
+    Host { systemd: Systemd { running: true, uid: 0, bpffs: true }, ..v2() }
+}
+
+/// A user who is logged in.
+pub(crate) fn systemd_user() -> Host {
+    Host { systemd: Systemd { running: true, uid: 1000, bpffs: true }, ..v2() }
 }
 
 pub(crate) fn with_lsms() -> Host {

@@ -371,8 +371,10 @@ fn detached(cx: &Cx) -> Res {
     let file = cx.path("pid");
     cx.runtime("exec").arg("-d").arg("--pid-file").arg(&file).arg(&c.id).args(["sleep", "100"]).out()?.ok()?;
     let pid = text(&file)?;
-    let cmdline = text(format!("/proc/{pid}/cmdline"))?;
-    ensure!(cmdline.contains("sleep"), "process {pid} is {cmdline:?}");
+    // runc 1.1 does not wait for the execve
+    eventually(&format!("process {pid} is the program"), || {
+        Ok(text(format!("/proc/{pid}/cmdline"))?.contains("sleep"))
+    })?;
     same!(namespace(&pid, "pid")?, namespace(cx.pid(&c.id)?, "pid")?, "its pid namespace");
     Ok(())
 }

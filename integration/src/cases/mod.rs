@@ -2,9 +2,12 @@
 
 mod capabilities;
 mod cgroups;
+mod changes;
 mod config;
 mod crash;
 mod delegation;
+mod devices;
+mod events;
 mod exec;
 mod exec_edges;
 mod exec_many;
@@ -16,10 +19,14 @@ mod namespaces;
 mod pause;
 mod process;
 mod program;
+mod ps;
+mod resources;
 mod rootfs;
 mod seccomp;
 mod stress;
 mod systemd;
+mod units;
+mod update;
 mod verbs;
 
 use crate::case::Case;
@@ -41,9 +48,16 @@ pub fn all() -> Vec<Case> {
         program::cases(),
         hooks::cases(),
         cgroups::cases(),
+        resources::cases(),
+        changes::cases(),
         pause::cases(),
+        ps::cases(),
+        update::cases(),
+        events::cases(),
         delegation::cases(),
         systemd::cases(),
+        devices::cases(),
+        units::cases(),
         config::cases(),
         stress::cases(),
         crash::cases(),

@@ -29,7 +29,8 @@ pub fn cases() -> Vec<Case> {
         case("pause::a_paused_one_is_deleted_by_force_only", deleted),
         case("pause::kill_all_reaches_the_paused", kill_all),
         case("pause::a_paused_one_with_the_hosts_pid_namespace_is_killed", host_pid_namespace),
-        case("pause::of_one_that_forks_all_the_time", forking),
+        case("pause::of_one_that_forks_all_the_time", forking)
+            .differs("crun", "on v2 it does not wait until all are frozen"),
         case("pause::a_process_that_does_not_freeze_is_named_and_all_go_on", stuck)
             .only(&["ferrun"], "runc tries for half a minute, crun for ever"),
         case("pause::below_a_frozen_parent_delete_ends_or_says_why", frozen_parent)
@@ -40,7 +41,7 @@ pub fn cases() -> Vec<Case> {
 const COUNT: &str = "while :; do echo .; sleep 0.01; done";
 
 fn path_of(b: &Bundle) -> String {
-    b.config["linux"]["cgroupsPath"].as_str().unwrap_or_default().to_owned()
+    b.cgroup()
 }
 
 /// The directory that freezes the container.
@@ -253,6 +254,13 @@ fn forking(cx: &Cx) -> Res {
     cx.delete_force(&c.id).map(drop)
 }
 
+/// Whether a new `cat` has come as far as to wait for its file.
+fn is_waiting(pid: u32) -> bool {
+    std::thread::sleep(Duration::from_millis(50));
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.contains("(cat) S") || stat.contains("(cat) D")
+}
+
 /// A process that waits for a file system that says nothing cannot be frozen.
 fn stuck(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
@@ -262,7 +270,9 @@ fn stuck(cx: &Cx) -> Res {
     let silent = Silent::mount(&cx.path("silent"))?;
     let mut cat = Command::new("/bin/cat").arg(cx.path("silent/x")).stderr(Stdio::null()).spawn()?;
     let pid = cat.id();
-    eventually("cat waits", || Ok(fs::read_to_string(format!("/proc/{pid}/wchan"))?.contains("request_wait_answer")))?;
+    eventually("cat waits", || Ok(is_waiting(pid)))?;
+    // not every kernel tells where, and UML's not the truth
+    let tells = fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|text| text == "request_wait_answer");
     fs::write(directory.join("cgroup.procs"), pid.to_string())?;
     let begin = Instant::now();
     let refused = cx.runtime("pause").arg(&c.id).out()?.fails(&["unable to freeze"]);
@@ -272,7 +282,10 @@ fn stuck(cx: &Cx) -> Res {
     let _ = cat.kill();
     cat.wait()?;
     let said = refused?.stderr;
-    ensure!(said.contains(&format!("process {pid} (cat)")) && said.contains("request_wait_answer"), "{said}");
+    ensure!(
+        said.contains(&format!("process {pid} (cat)")) && (!tells || said.contains("request_wait_answer")),
+        "{said}"
+    );
     same!(said.lines().count(), 1, "lines of the error");
     ensure!(took > Duration::from_secs(9) && took < Duration::from_secs(13), "it took {took:?}");
     ensure!(!after.0, "the cgroup is still frozen");
@@ -282,6 +295,9 @@ fn stuck(cx: &Cx) -> Res {
 
 /// Version 1 lets nobody die below a frozen parent; version 2 does.
 fn frozen_parent(cx: &Cx) -> Res {
+    if cx.options.systemd() {
+        return skip("a scope has no scopes in it");
+    }
     let mut b = cx.bundle()?;
     let parent = cx.cgroup();
     cgroup::make(&parent)?;

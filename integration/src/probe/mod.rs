@@ -2,7 +2,7 @@
 
 mod raw;
 
-pub use raw::close_on_exec_from;
+pub use raw::{attach_device_program, attached_device_programs, close_on_exec_from, loaded_device_programs};
 
 use serde_json::{Map, Value, json};
 use std::fs;

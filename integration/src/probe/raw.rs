@@ -116,3 +116,88 @@ pub fn rlimits() -> Value {
     }
     Value::Object(m)
 }
+
+// bpf(2): union bpf_attr of linux/bpf.h in words of 32 bits, with room to spare, as some kernels write more than
+// they are told to.
+type BpfAttributes = [u32; 64];
+
+const BPF_PROG_LOAD: i64 = 5;
+const BPF_PROG_ATTACH: i64 = 8;
+const BPF_PROG_GET_NEXT_ID: i64 = 11;
+const BPF_PROG_GET_FD_BY_ID: i64 = 13;
+const BPF_OBJ_GET_INFO_BY_FD: i64 = 15;
+const BPF_PROG_QUERY: i64 = 16;
+const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+const BPF_CGROUP_DEVICE: u32 = 6;
+const BPF_F_ALLOW_MULTI: u32 = 2;
+
+fn bpf(command: i64, attributes: &mut BpfAttributes) -> std::io::Result<i64> {
+    let r = syscall(libc::SYS_bpf, &[command, attributes.as_mut_ptr() as i64, size_of::<BpfAttributes>() as i64]);
+    if r < 0 { Err(std::io::Error::from_raw_os_error(-r as i32)) } else { Ok(r) }
+}
+
+fn set_pointer(attributes: &mut BpfAttributes, word: usize, pointer: u64) {
+    attributes[word..word + 2].copy_from_slice(&[pointer as u32, (pointer >> 32) as u32]);
+}
+
+/// The ids of the device programs attached to a v2 cgroup itself.
+pub fn attached_device_programs(directory: &std::path::Path) -> std::io::Result<Vec<u32>> {
+    use std::os::fd::AsRawFd;
+    let cgroup = std::fs::File::open(directory)?;
+    let mut ids = [0u32; 64];
+    let mut a: BpfAttributes = [0; 64];
+    a[0] = cgroup.as_raw_fd() as u32;
+    a[1] = BPF_CGROUP_DEVICE;
+    set_pointer(&mut a, 4, ids.as_mut_ptr() as u64);
+    a[6] = ids.len() as u32;
+    bpf(BPF_PROG_QUERY, &mut a)?;
+    Ok(ids[..a[6] as usize].to_vec())
+}
+
+/// How many device programs the machine has.
+pub fn loaded_device_programs() -> std::io::Result<usize> {
+    let mut count = 0;
+    let mut id = 0;
+    loop {
+        let mut a: BpfAttributes = [0; 64];
+        a[0] = id;
+        match bpf(BPF_PROG_GET_NEXT_ID, &mut a) {
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(count),
+            result => result?,
+        };
+        id = a[1];
+        let mut a: BpfAttributes = [0; 64];
+        a[0] = id;
+        // one that vanishes meanwhile is none
+        let Ok(fd) = bpf(BPF_PROG_GET_FD_BY_ID, &mut a) else { continue };
+        let mut info = [0u32; 64];
+        let mut a: BpfAttributes = [0; 64];
+        a[0] = fd as u32;
+        a[1] = size_of_val(&info) as u32;
+        set_pointer(&mut a, 2, info.as_mut_ptr() as u64);
+        let known = bpf(BPF_OBJ_GET_INFO_BY_FD, &mut a);
+        syscall(libc::SYS_close, &[fd]);
+        known?;
+        count += usize::from(info[0] == BPF_PROG_TYPE_CGROUP_DEVICE);
+    }
+}
+
+/// Attaches a program that allows everything, beside those that are there.
+pub fn attach_device_program(directory: &std::path::Path) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd;
+    // r0 = 1; exit
+    let program: [u64; 2] = [0x0000_0001_0000_00b7, 0x95];
+    let license = c"GPL";
+    let mut a: BpfAttributes = [0; 64];
+    a[0] = BPF_PROG_TYPE_CGROUP_DEVICE;
+    a[1] = program.len() as u32;
+    set_pointer(&mut a, 2, program.as_ptr() as u64);
+    set_pointer(&mut a, 4, license.as_ptr() as u64);
+    let loaded = bpf(BPF_PROG_LOAD, &mut a)?;
+    let cgroup = std::fs::File::open(directory)?;
+    let mut a: BpfAttributes = [0; 64];
+    a[..4].copy_from_slice(&[cgroup.as_raw_fd() as u32, loaded as u32, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI]);
+    let attached = bpf(BPF_PROG_ATTACH, &mut a);
+    syscall(libc::SYS_close, &[loaded]);
+    attached.map(drop)
+}

@@ -5,13 +5,13 @@
 //! default deny a request passes if one exception covers it whole; with default allow it is refused if any
 //! exception covers a part of it. `devices.list` shows no exceptions of default allow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::config::resources::{DeviceRule, RuleKind};
 use crate::error::{Error, Result};
 
-use super::emulate::{ALL, MKNOD, Numbers, READ, Table, WRITE, letters};
+use super::emulate::{ALL, MKNOD, Numbers, READ, Table, WRITE, bits, letters};
 
 /// What an exception is about. None is every number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +27,8 @@ pub struct List {
     /// What no exception is about is allowed.
     pub allow: bool,
     pub exceptions: BTreeMap<Devices, u8>,
+    /// In the order of the rules, as `devices.list` shows them then.
+    order: Vec<Devices>,
 }
 
 /// One write to `devices.allow` or `devices.deny`: the kernel takes one rule each.
@@ -48,11 +50,16 @@ impl List {
     /// As [`check`].
     pub fn of(rules: &[DeviceRule]) -> Result<Self> {
         let table = Table::of(rules)?;
-        let denying = || exceptions(&table, |bits| bits).map(|exceptions| Self { allow: false, exceptions });
-        let allowing = || exceptions(&table, |bits| ALL & !bits).map(|exceptions| Self { allow: true, exceptions });
+        let denying = || exceptions(&table, |bits| bits).map(|exceptions| (false, covering(exceptions, rules)));
+        let allowing = || exceptions(&table, |bits| ALL & !bits).map(|exceptions| (true, exceptions));
         let everything = table.chars.rest == ALL && table.blocks.rest == ALL;
         let made = if everything { allowing() } else { denying().or_else(|hole| allowing().map_err(|_| hole)) };
-        made.map_err(|hole| inexpressible(rules, hole))
+        let (allow, exceptions) = made.map_err(|hole| inexpressible(rules, hole))?;
+        let mut known = BTreeSet::new();
+        let makers = rules.iter().filter(|rule| rule.allow != allow);
+        let spelled = makers.flat_map(spelled).chain(exceptions.keys().copied());
+        let order = spelled.filter(|devices| exceptions.contains_key(devices) && known.insert(*devices)).collect();
+        Ok(Self { allow, exceptions, order })
     }
 
     /// The text of `devices.list`.
@@ -68,7 +75,10 @@ impl List {
             let number = |word: Option<&str>| word.and_then(|word| word.parse().ok());
             let devices = Devices { block: kind == Some("b"), major: number(major), minor: number(minor) };
             let letter = |letter, bit| if access.is_some_and(|access| access.contains(letter)) { bit } else { 0 };
-            *list.exceptions.entry(devices).or_default() |= letter('r', READ) | letter('w', WRITE) | letter('m', MKNOD);
+            let bits = letter('r', READ) | letter('w', WRITE) | letter('m', MKNOD);
+            if list.exceptions.insert(devices, bits).is_none() {
+                list.order.push(devices);
+            }
         }
         list
     }
@@ -76,12 +86,9 @@ impl List {
     /// The writes that make a cgroup so whatever it was, by way of its default alone.
     pub fn anew(&self) -> Vec<Write> {
         let all = Write { allow: self.allow, what: None };
-        let exceptions = self.exceptions.iter().map(|(devices, bits)| self.exception(*devices, *bits));
+        let exceptions = self.order.iter().filter_map(|devices| self.exceptions.get_key_value(devices));
+        let exceptions = exceptions.map(|(devices, bits)| Write { allow: !self.allow, what: Some((*devices, *bits)) });
         std::iter::once(all).chain(exceptions).collect()
-    }
-
-    fn exception(&self, devices: Devices, bits: u8) -> Write {
-        Write { allow: !self.allow, what: Some((devices, bits)) }
     }
 
     /// The writes from `old`, read from the kernel, to this: in between nothing is refused that both allow, and
@@ -93,10 +100,10 @@ impl List {
         }
         let bits = |list: &Self, devices| list.exceptions.get(devices).copied().unwrap_or_default();
         let (mut first, mut last) = (Vec::new(), Vec::new());
-        for devices in self.exceptions.keys() {
+        for devices in &self.order {
             let (was, is) = (bits(old, devices), bits(self, devices));
             let both = READ | WRITE;
-            let grant = (is & !was != 0).then(|| Write { allow: true, what: Some((*devices, is & !was)) });
+            let grant = (is & !was != 0).then_some(Write { allow: true, what: Some((*devices, is & !was)) });
             // one who may read and one who may write: together they would be one who may open for both
             if (was | is) & both == both && was & both != both && is & both != both {
                 last.push(Write { allow: false, what: Some((*devices, was & !is)) });
@@ -152,6 +159,38 @@ fn exceptions(table: &Table, sense: impl Fn(u8) -> u8) -> Result<BTreeMap<Device
         })?;
     }
     Ok(exceptions)
+}
+
+/// What a rule names.
+fn spelled(rule: &DeviceRule) -> impl Iterator<Item = Devices> {
+    let kinds = [(false, RuleKind::Block), (true, RuleKind::Char)];
+    let kinds = kinds.into_iter().filter(|(_, other)| rule.kind != *other);
+    kinds.map(|(block, _)| Devices { block, major: rule.major, minor: rule.minor })
+}
+
+/// Without what a wider exception says already, unless a rule says it too: `devices.list` is to show the rules.
+/// Nobody asks for mknod and something else at once, so reading and writing alone have to be in one.
+fn covering(exceptions: BTreeMap<Devices, u8>, rules: &[DeviceRule]) -> BTreeMap<Devices, u8> {
+    let mut said: BTreeMap<Devices, u8> = BTreeMap::new();
+    for rule in rules {
+        for devices in spelled(rule) {
+            let old = said.entry(devices).or_default();
+            *old = if rule.allow { *old | bits(rule.access) } else { *old & !bits(rule.access) };
+        }
+    }
+    let both = READ | WRITE;
+    let shown = |(devices, all): (&Devices, &u8)| {
+        let wider = |major, minor| {
+            let other = Devices { block: devices.block, major, minor };
+            exceptions.get(&other).filter(|_| other != *devices).copied().unwrap_or_default()
+        };
+        let wider = [wider(None, None), wider(devices.major, None), wider(None, devices.minor)];
+        let union = wider.iter().fold(0, |union, bits| union | bits);
+        let own = all & (said.get(devices).copied().unwrap_or_default() | !union);
+        let split = all & both == both && !wider.iter().any(|bits| bits & both == both);
+        (*devices, if split { own | both } else { own })
+    };
+    exceptions.iter().map(shown).filter(|(_, bits)| *bits != 0).collect()
 }
 
 /// The devices that both a `MAJOR:*` and a `*:MINOR` are about.

@@ -38,11 +38,13 @@ pub(super) fn update(placement: &Placement, rules: &[DeviceRule]) -> Result<()> 
     set(placement, rules, v1::change)
 }
 
-fn set(placement: &Placement, rules: &[DeviceRule], v1: fn(&Path, &[DeviceRule]) -> Result<()>) -> Result<()> {
+type V1 = fn(&Placement, &Path, &[DeviceRule]) -> Result<()>;
+
+fn set(placement: &Placement, rules: &[DeviceRule], v1: V1) -> Result<()> {
     let done = match &placement.hierarchies {
         Hierarchies::None => Ok(()),
         Hierarchies::V1 { directories } => match directories.iter().find(|one| has_controller(one, "devices")) {
-            Some(directory) => v1(directory, rules),
+            Some(directory) => v1(placement, directory, rules),
             None => no_controller(rules),
         },
         Hierarchies::V2 { directory } => v2::set(directory, rules),

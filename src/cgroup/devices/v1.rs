@@ -6,29 +6,40 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
-use crate::cgroup::read;
+use crate::cgroup::{freezer, read};
 use crate::config::resources::{DeviceRule, RuleKind};
 use crate::error::{Call, Context, Error, Result};
+use crate::plan::cgroupfs::Placement;
 
 use super::emulate::{MKNOD, READ, WRITE, bits};
 use super::lists::{Devices, List, Write};
 
 /// For a cgroup without processes: what its parent handed down is not even looked at.
-pub(super) fn make(directory: &Path, rules: &[DeviceRule]) -> Result<()> {
+pub(super) fn make(placement: &Placement, directory: &Path, rules: &[DeviceRule]) -> Result<()> {
     let list = List::of(rules)?;
     match write_all(directory, &list.anew(), rules) {
         // the default cannot change above children, but there may be no need
-        Err(error) if error.errno() == Some(libc::EINVAL) => change(directory, rules),
+        Err(error) if error.errno() == Some(libc::EINVAL) => change(placement, directory, rules),
         result => result,
     }
 }
 
 /// For a cgroup in use.
-pub(super) fn change(directory: &Path, rules: &[DeviceRule]) -> Result<()> {
+pub(super) fn change(placement: &Placement, directory: &Path, rules: &[DeviceRule]) -> Result<()> {
     let list = List::of(rules)?;
     let old = List::parse(&read(directory, "devices.list")?);
-    let writes = list.change(&old).unwrap_or_else(|| list.anew());
-    write_all(directory, &writes, rules)
+    if let Some(writes) = list.change(&old) {
+        return write_all(directory, &writes, rules);
+    }
+    let writes = list.anew();
+    let everything = list.allow && list.exceptions.is_empty();
+    if everything || freezer::is_frozen(placement) {
+        return write_all(directory, &writes, rules);
+    }
+    // all rules go before the first new one comes: nobody may be there to see it
+    freezer::freeze(placement).context(|| "change what all devices are".to_owned())?;
+    let written = write_all(directory, &writes, rules);
+    freezer::thaw(placement).and(written)
 }
 
 fn write_all(directory: &Path, writes: &[Write], rules: &[DeviceRule]) -> Result<()> {

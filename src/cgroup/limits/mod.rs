@@ -11,6 +11,8 @@ use serde::Serialize;
 use crate::config::resources::{DeviceRule, Resources};
 use crate::error::{Error, Result};
 
+use super::devices;
+
 pub use super::devices::rules::with_defaults;
 
 /// Which interface the files are of.
@@ -78,9 +80,7 @@ impl Limits {
     /// # Errors
     /// What `version` cannot express.
     pub fn new(resources: &Resources, version: Version) -> Result<Self> {
-        let mut limits = Self::make(resources, version, true)?;
-        limits.devices = Some(with_defaults(&resources.devices));
-        Ok(limits)
+        Self::make(resources, version, true)
     }
 
     /// Those that `resources` name, for a container that exists. Pointers count from the document of the update.
@@ -97,7 +97,10 @@ impl Limits {
             Version::V1 => v1::settings(&mut draft, resources)?,
             Version::V2 => v2::settings(&mut draft, resources)?,
         }
-        let devices = (!resources.devices.is_empty()).then(|| with_defaults(&resources.devices));
+        let devices = (new || !resources.devices.is_empty()).then(|| with_defaults(&resources.devices));
+        if let (Some(rules), Version::V1) = (&devices, version) {
+            devices::lists::check(rules)?;
+        }
         let Draft { settings, notes, .. } = draft;
         Ok(Self { settings, devices, check_memory: resources.memory.check_before_update, notes })
     }

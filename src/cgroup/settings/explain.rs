@@ -9,7 +9,7 @@ use crate::plan::cgroupfs::{Hierarchies, Placement};
 use crate::sys::proc;
 
 use super::super::controllers;
-use super::super::limits::Setting;
+use super::super::limits::{Rule, Setting};
 use super::{Directory, Refusal};
 
 /// On v1, a controller without a hierarchy.
@@ -33,7 +33,11 @@ pub(super) fn refusal(placement: &Placement, directory: &Directory, setting: &Se
 fn missing(placement: &Placement, directory: &Directory, setting: &Setting) -> Error {
     let Setting { controller, file, .. } = setting;
     let path = directory.path.join(file);
-    let error = |why: &str| Error::new(format!("{file} is not there: {why}")).path(&path);
+    let absent = match &setting.rule {
+        Rule::Or { file: other, .. } => format!("neither {file} nor {other} is there"),
+        _ => format!("{file} is not there"),
+    };
+    let error = |why: &str| Error::new(format!("{absent}: {why}")).path(&path);
     let Hierarchies::V2 { .. } = placement.hierarchies else {
         let error = error("this kernel has no such file");
         return if file.contains("memsw") {

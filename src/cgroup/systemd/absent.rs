@@ -9,8 +9,17 @@ fn absent<T>() -> Result<T> {
     Err(Error::new("this ferrun was built without systemd"))
 }
 
-pub(in crate::cgroup) fn start(_: &Unit, _: &[Property], _: i32, _: impl FnOnce() -> Result<()>) -> Result<()> {
-    absent()
+/// There is none.
+pub struct Scope<'a>(&'a Unit);
+
+impl<'a> Scope<'a> {
+    pub(in crate::cgroup) fn reach(unit: &'a Unit) -> Result<Self> {
+        absent().map(|()| Self(unit))
+    }
+
+    pub(in crate::cgroup) fn make(self, _: &[Property], _: i32, _: impl FnOnce() -> Result<()>) -> Result<()> {
+        absent().map_err(|error: Error| error.within(format!("start scope {}", self.0.name)))
+    }
 }
 
 pub(in crate::cgroup) fn set(_: &Unit, _: &[Property]) -> Result<()> {

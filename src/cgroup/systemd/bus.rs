@@ -194,6 +194,11 @@ impl Connection {
         }
     }
 
+    /// One came while an answer was waited for.
+    pub(super) fn has_signal(&self) -> bool {
+        !self.signals.is_empty()
+    }
+
     /// Until when this connection may wait.
     pub(super) fn deadline(&self) -> Instant {
         self.deadline

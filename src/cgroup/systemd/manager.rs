@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use zbus::{OwnedObjectPath, Variant};
+use serde::Serialize;
+use zbus::{OwnedObjectPath, Type, Variant};
 
 use crate::error::{Context, Error, Result};
 use crate::plan::cgroupfs::Unit;
@@ -48,39 +49,25 @@ const ROUNDS: u32 = 40;
 type Properties<'a> = Vec<(&'a str, Variant<'a>)>;
 type Auxiliary<'a> = Vec<(&'a str, Properties<'a>)>;
 
-/// A unit, and the connection on which systemd is asked about it.
-struct Asked<'a> {
+/// A scope, and the connection on which systemd is asked about it.
+pub struct Scope<'a> {
     unit: &'a Unit,
     connection: Connection,
 }
 
-/// Makes the scope with process `pid` in it. One that exists and is empty is replaced. `pin` makes the program for
-/// its devices: not before the name is known to be free.
-pub(in crate::cgroup) fn start(
-    unit: &Unit,
-    properties: &[Property],
-    pid: i32,
-    pin: impl FnOnce() -> Result<()>,
-) -> Result<()> {
-    Asked::open(unit)
-        .and_then(|mut asked| asked.start(properties, pid, pin))
-        .context(|| format!("start scope {}", unit.name))
-        .at(|| "/linux/cgroupsPath".to_owned())
-}
-
 /// Changes properties of the scope.
 pub(in crate::cgroup) fn set(unit: &Unit, properties: &[Property]) -> Result<()> {
-    Asked::open(unit).and_then(|mut asked| asked.set(properties)).context(|| format!("change scope {}", unit.name))
+    Scope::open(unit).and_then(|mut scope| scope.set(properties)).context(|| format!("change scope {}", unit.name))
 }
 
 /// Ends the scope, and with it its cgroups. One that is gone is fine.
 pub(in crate::cgroup) fn stop(unit: &Unit) -> Result<()> {
-    Asked::open(unit).and_then(|mut asked| asked.stop()).context(|| format!("stop scope {}", unit.name))
+    Scope::open(unit).and_then(|mut scope| scope.stop()).context(|| format!("stop scope {}", unit.name))
 }
 
 /// Ends the scope if no process is in it: it may be somebody else's, and is left alone then (false).
 pub(in crate::cgroup) fn stop_unused(unit: &Unit) -> Result<bool> {
-    Asked::open(unit).and_then(|mut asked| asked.stop_unused()).context(|| format!("stop scope {}", unit.name))
+    Scope::open(unit).and_then(|mut scope| scope.stop_unused()).context(|| format!("stop scope {}", unit.name))
 }
 
 fn manager(member: &str) -> Method<'_> {
@@ -99,7 +86,8 @@ fn refused(refusal: &Refusal) -> Error {
     error
 }
 
-impl<'a> Asked<'a> {
+impl<'a> Scope<'a> {
+    /// Nothing is asked yet.
     fn open(unit: &'a Unit) -> Result<Self> {
         let mut connection = Connection::open(unit.bus)?;
         // the jobs of this unit only: with many containers each would wake all
@@ -108,6 +96,27 @@ impl<'a> Asked<'a> {
             unit.name
         ))?;
         Ok(Self { unit, connection })
+    }
+
+    /// For [`Self::make`].
+    ///
+    /// # Errors
+    /// There is no bus.
+    pub(in crate::cgroup) fn reach(unit: &'a Unit) -> Result<Self> {
+        Self::open(unit).context(|| format!("start scope {}", unit.name)).at(|| "/linux/cgroupsPath".to_owned())
+    }
+
+    /// Makes the scope with process `pid` in it. One that exists and is empty is replaced. `pin` makes the program
+    /// for its devices: not before the name is known to be free.
+    pub(in crate::cgroup) fn make(
+        mut self,
+        properties: &[Property],
+        pid: i32,
+        pin: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        self.start(properties, pid, pin)
+            .context(|| format!("start scope {}", self.unit.name))
+            .at(|| "/linux/cgroupsPath".to_owned())
     }
 
     fn start(&mut self, properties: &[Property], pid: i32, pin: impl FnOnce() -> Result<()>) -> Result<()> {
@@ -144,7 +153,7 @@ impl<'a> Asked<'a> {
         while !properties.is_empty() {
             let body =
                 (self.unit.name.as_str(), true, properties.iter().copied().map(pair).collect::<Properties<'_>>());
-            match self.connection.call(&manager("SetUnitProperties"), &body)? {
+            match self.ask(&manager("SetUnitProperties"), &body)? {
                 Ok(_) => return Ok(()),
                 Err(refusal) => self.bear(refusal, &mut properties)?,
             }
@@ -153,15 +162,13 @@ impl<'a> Asked<'a> {
     }
 
     fn stop(&mut self) -> Result<()> {
-        loop {
-            match self.connection.call(&manager("StopUnit"), &(self.unit.name.as_str(), "replace"))? {
-                Ok(answer) => {
-                    self.finish(&answer, "stop", "inactive")?;
-                    return self.reset();
-                }
-                Err(refusal) if refusal.name == NO_SUCH_UNIT => return Ok(()),
-                Err(refusal) => self.bear(refusal, &mut Vec::new())?,
+        match self.ask(&manager("StopUnit"), &(self.unit.name.as_str(), "replace"))? {
+            Ok(answer) => {
+                self.finish(&answer, "stop", "inactive")?;
+                self.reset()
             }
+            Err(refusal) if refusal.name == NO_SUCH_UNIT => Ok(()),
+            Err(refusal) => Err(refused(&refusal)),
         }
     }
 
@@ -183,17 +190,32 @@ impl<'a> Asked<'a> {
     /// Has systemd forget a failure, so that it forgets the unit.
     fn reset(&mut self) -> Result<()> {
         // there is nothing to forget, mostly
-        self.connection.call(&manager("ResetFailedUnit"), &self.unit.name.as_str()).map(drop)
+        self.ask(&manager("ResetFailedUnit"), &self.unit.name.as_str()).map(drop)
+    }
+
+    /// A call that may be made twice: it is, when systemd was away.
+    fn ask<B: Serialize + Type>(&mut self, method: &Method<'_>, body: &B) -> Result<Result<Message, Refusal>> {
+        loop {
+            match self.connection.call(method, body)? {
+                Err(refusal) if self.is_away(&refusal) => {}
+                answer => return Ok(answer),
+            }
+        }
+    }
+
+    /// Whether systemd may be back by now.
+    fn is_away(&self, refusal: &Refusal) -> bool {
+        let away = AWAY.contains(&refusal.name.as_str()) && Instant::now() + PAUSE < self.connection.deadline();
+        if away {
+            std::thread::sleep(PAUSE);
+        }
+        away
     }
 
     /// What can be done about a refusal: to wait for a systemd that is away, to leave out a property that it does
     /// not know and that a file of the cgroup makes good for.
     fn bear(&self, refusal: Refusal, properties: &mut Vec<&Property>) -> Result<()> {
-        if AWAY.contains(&refusal.name.as_str()) {
-            if Instant::now() + PAUSE > self.connection.deadline() {
-                return Err(refused(&refusal));
-            }
-            std::thread::sleep(PAUSE);
+        if self.is_away(&refusal) {
             return Ok(());
         }
         if UNKNOWN.contains(&refusal.name.as_str())
@@ -237,7 +259,7 @@ impl<'a> Asked<'a> {
 
     /// How many processes are in the unit and below; None: there is no such unit.
     fn processes(&mut self) -> Result<Option<usize>> {
-        match self.connection.call(&manager("GetUnitProcesses"), &self.unit.name.as_str())? {
+        match self.ask(&manager("GetUnitProcesses"), &self.unit.name.as_str())? {
             Ok(answer) => Ok(Some(answer.body::<Vec<(String, u32, String)>>()?.len())),
             Err(refusal) if refusal.name == NO_SUCH_UNIT => Ok(None),
             Err(refusal) => Err(refused(&refusal)),
@@ -247,7 +269,7 @@ impl<'a> Asked<'a> {
     /// Whether the process is in the unit: an answer that was lost may have been yes.
     fn holds(&mut self, pid: i32) -> Result<bool> {
         let unit = self.path()?;
-        let holder = self.connection.call(&manager("GetUnitByPID"), &pid.unsigned_abs())?;
+        let holder = self.ask(&manager("GetUnitByPID"), &pid.unsigned_abs())?;
         Ok(match (unit, holder) {
             (Some(unit), Ok(holder)) => holder.body::<OwnedObjectPath>()? == unit,
             _ => false,
@@ -256,7 +278,7 @@ impl<'a> Asked<'a> {
 
     /// The unit's object.
     fn path(&mut self) -> Result<Option<OwnedObjectPath>> {
-        match self.connection.call(&manager("GetUnit"), &self.unit.name.as_str())? {
+        match self.ask(&manager("GetUnit"), &self.unit.name.as_str())? {
             Ok(answer) => answer.body().map(Some),
             Err(refusal) if refusal.name == NO_SUCH_UNIT => Ok(None),
             Err(refusal) => Err(refused(&refusal)),
@@ -278,20 +300,23 @@ impl<'a> Asked<'a> {
     fn result(&mut self, job: &OwnedObjectPath, verb: &str, state: &str) -> Result<String> {
         let what = format!("the end of the job to {verb}");
         loop {
-            let Some(signal) = self.connection.signal(&what, Instant::now() + ASK_AGAIN)? else {
-                // a systemd that was started anew says nothing of jobs that ended meanwhile
-                let body = ("org.freedesktop.systemd1.Job", "State");
-                if self.connection.call(&get(job.as_str()), &body)?.is_err() {
-                    return Ok(if self.state()? == state { "done".to_owned() } else { "failed".to_owned() });
+            while let Some(signal) = self.connection.signal(&what, Instant::now() + ASK_AGAIN)? {
+                if signal.member == "JobRemoved" {
+                    let (_, removed, _, result): (u32, OwnedObjectPath, String, String) = signal.body()?;
+                    if removed == *job {
+                        return Ok(result);
+                    }
                 }
-                continue;
-            };
-            if signal.member != "JobRemoved" {
-                continue;
             }
-            let (_, removed, _, result): (u32, OwnedObjectPath, String, String) = signal.body()?;
-            if removed == *job {
-                return Ok(result);
+            // a systemd that was started anew says nothing of jobs that ended meanwhile
+            let gone = self.ask(&get(job.as_str()), &("org.freedesktop.systemd1.Job", "State"))?.is_err();
+            if gone && !self.connection.has_signal() {
+                let now = self.state()?;
+                match now.as_str() {
+                    "activating" | "deactivating" | "reloading" => {}
+                    now if now == state || (state == "inactive" && now == "failed") => return Ok("done".to_owned()),
+                    _ => return Ok(format!("lost, and the unit is {now}")),
+                }
             }
         }
     }
@@ -300,7 +325,7 @@ impl<'a> Asked<'a> {
     fn state(&mut self) -> Result<String> {
         let Some(path) = self.path()? else { return Ok("inactive".to_owned()) };
         let body = ("org.freedesktop.systemd1.Unit", "ActiveState");
-        match self.connection.call(&get(path.as_str()), &body)? {
+        match self.ask(&get(path.as_str()), &body)? {
             Ok(answer) => match answer.body::<Variant<'_>>()? {
                 Variant::Str(state) => Ok(state.as_str().to_owned()),
                 _ => Err(Error::new("systemd says nothing of the state of the unit")),

@@ -9,4 +9,5 @@ mod bus;
 #[cfg_attr(not(feature = "systemd"), path = "absent.rs")]
 mod manager;
 
-pub(super) use manager::{set, start, stop, stop_unused};
+pub use manager::Scope;
+pub(super) use manager::{set, stop, stop_unused};

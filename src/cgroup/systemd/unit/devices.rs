@@ -9,10 +9,7 @@ use crate::cgroup::limits::Limits;
 use crate::error::Result;
 use crate::plan::cgroupfs::Unit;
 
-use super::{Property, Value, text};
-
-/// The name of the property for a pinned program, since systemd 249.
-pub(in crate::cgroup::systemd) const PROGRAM: &str = "BPFProgram";
+use super::{PROGRAM, Property, Value, text};
 
 pub(super) fn properties(unit: &Unit, limits: &Limits) -> Result<Vec<Property>> {
     let Some(rules) = &limits.devices else { return Ok(Vec::new()) };

@@ -12,8 +12,6 @@ use crate::cgroup::limits::{Limits, Version};
 use crate::error::Result;
 use crate::plan::cgroupfs::Unit;
 
-pub(super) use devices::PROGRAM;
-
 /// One property of a unit, as systemd's bus takes it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Property {
@@ -45,6 +43,9 @@ pub enum Value {
     Pairs(Vec<(String, String)>),
     Pids(Vec<u32>),
 }
+
+/// The property that names a pinned program, since systemd 249.
+pub const PROGRAM: &str = "BPFProgram";
 
 /// How systemd writes that there is no limit.
 pub const INFINITY: u64 = u64::MAX;
@@ -94,13 +95,22 @@ pub fn properties(
         yes("TasksAccounting"),
     ];
     for property in annotations::properties(annotations)?.into_iter().chain(resources::properties(limits, version)?) {
-        // systemd would let the last of a list's items stand beside the first
-        properties.retain(|earlier| earlier.name != property.name);
+        properties.retain(|earlier| meaning(&earlier.name) != meaning(&property.name));
         properties.push(property);
     }
     properties.extend(resources::oom_policy(limits));
     properties.extend(devices::properties(unit, limits)?);
     Ok(properties)
+}
+
+/// Version 1's limits have names of their own, and systemd prefers version 2's.
+fn meaning(name: &str) -> &str {
+    match name {
+        "MemoryLimit" => "MemoryMax",
+        "CPUShares" => "CPUWeight",
+        "BlockIOWeight" => "IOWeight",
+        name => name,
+    }
 }
 
 /// The properties that an update changes.

@@ -214,7 +214,6 @@ mod tests {
 
     fn of(version: Version, settings: &[(&str, &str)]) -> Result<Vec<(String, Value)>> {
         let settings = settings.iter().map(|(file, value)| Setting {
-            rule: Default::default(),
             controller: file.split('.').next().unwrap_or_default().to_owned(),
             file: (*file).to_owned(),
             value: (*value).to_owned(),
