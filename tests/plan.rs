@@ -17,7 +17,9 @@ use std::path::{Path, PathBuf};
 use ferrun::cli::spec::{Facts, default_spec};
 use ferrun::config::Config;
 use ferrun::error::Error;
+use ferrun::host::Host;
 use ferrun::plan::create::create;
+use ferrun::plan::exec::exec;
 use ferrun::plan::{Console, Manager, Plan, Request, Start};
 use serde_json::Value;
 
@@ -139,6 +141,33 @@ const CASES: [Case; 40] = [
     ("user.txt", "user", no_cgroups, request),
 ];
 
+/// Golden file, config and host of an exec: the process is the container's own.
+const EXECS: [(&str, &str, MakeHost); 5] = [
+    ("exec-v1.txt", "docker", v1),
+    ("exec-v2.txt", "docker", v2),
+    ("exec-host.txt", "host", v1),
+    ("exec-listener.json", "listener-privileged", no_cgroups),
+    ("exec-process.txt", "process", no_cgroups),
+];
+
+/// The plan of `exec web`, where the container is what `create web` makes.
+fn exec_plan(config: &Config, host: &Host, request: &Request) -> Plan {
+    let placement = create(config, host, request).unwrap().placement;
+    exec(config, host, &Request { start: Start::Now, ..request.clone() }, placement).unwrap()
+}
+
+#[test]
+fn plans_of_an_exec_are_as_blessed() {
+    let differences: Vec<String> = EXECS
+        .iter()
+        .filter_map(|(file, name, host)| {
+            let config = parse(&source(name));
+            compare(&golden().join(file), &shown(&exec_plan(&config, &host(), &request(&config)), file))
+        })
+        .collect();
+    assert!(differences.is_empty(), "{}\nFERRUN_BLESS=1 takes what is as right", differences.join("\n"));
+}
+
 #[test]
 fn plans_are_as_blessed() {
     let differences: Vec<String> = CASES
@@ -187,8 +216,9 @@ fn compare(path: &Path, found: &str) -> Option<String> {
 
 #[test]
 fn no_golden_file_is_left_over() {
-    let known: BTreeSet<&str> = CASES.iter().map(|(file, ..)| *file).collect();
-    assert_eq!(known.len(), CASES.len(), "two cases share a file");
+    let files = CASES.iter().map(|(file, ..)| *file).chain(EXECS.iter().map(|(file, ..)| *file));
+    let known: BTreeSet<&str> = files.collect();
+    assert_eq!(known.len(), CASES.len() + EXECS.len(), "two cases share a file");
     for entry in fs::read_dir(golden()).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();

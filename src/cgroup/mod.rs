@@ -214,6 +214,15 @@ fn check_entered(placement: &Placement, pid: i32) -> Result<()> {
     Err(Error::new(format!("systemd put the process into {}, not into {planned}", own.display())))
 }
 
+/// The cgroup v2 in which process `pid` is: an init that made cgroups of its own has left the one that we gave it, which
+/// takes no processes any more.
+///
+/// # Errors
+/// It is gone, or in none.
+pub fn of(pid: i32) -> Result<PathBuf> {
+    v2::of(pid)
+}
+
 /// Ends every process in the container's cgroups and waits until they are gone.
 pub fn kill(placement: &Placement) -> Result<()> {
     match &placement.hierarchies {
@@ -349,4 +358,45 @@ fn write(directory: &Path, file: &str, text: &str) -> Result<()> {
         rustix::io::write(&fd, text.as_bytes()).map(drop)
     };
     write().call(|| format!("write {text} to {}", path.display()))
+}
+
+/// Cgroups below the container's own: each of `paths` is for all controllers, or after `CONTROLLER[,CONTROLLER]:`
+/// for these (v1 only).
+///
+/// # Errors
+/// A path that leads out of the container's cgroup; a controller without a hierarchy.
+pub fn below(placement: &Placement, paths: &[String]) -> Result<Placement> {
+    let mut below = placement.clone();
+    for spec in paths {
+        let (controllers, path) = match spec.split_once(':') {
+            Some((controllers, path)) => (controllers.split(',').collect(), path),
+            None => (Vec::new(), spec.as_str()),
+        };
+        let path = Path::new(path.trim_start_matches('/'));
+        if path.components().any(|part| !matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir))
+        {
+            return Err(Error::new(format!("{spec} leads out of the container's cgroup")));
+        }
+        match &mut below.hierarchies {
+            Hierarchies::None => return Err(Error::new("the container has no cgroup")),
+            Hierarchies::V2 { directory } if controllers.is_empty() => *directory = directory.join(path),
+            Hierarchies::V2 { .. } => {
+                return Err(Error::new(format!("{spec}: cgroup v2 has one hierarchy: no controller can be named")));
+            }
+            Hierarchies::V1 { directories } => {
+                let wanted = |directory: &Path| {
+                    controllers.is_empty() || controllers.iter().any(|one| v1::has_controller(directory, one))
+                };
+                if let Some(one) =
+                    controllers.iter().find(|one| !directories.iter().any(|dir| v1::has_controller(dir, one)))
+                {
+                    return Err(Error::new(format!("{spec}: no hierarchy has the controller {one}")));
+                }
+                for directory in directories.iter_mut().filter(|directory| wanted(directory)) {
+                    *directory = directory.join(path);
+                }
+            }
+        }
+    }
+    Ok(below)
 }

@@ -1,14 +1,24 @@
 //! Version 2: one directory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, mkdirat};
 use rustix::io::Errno;
 
 use crate::error::{Call, Error, Result};
+use crate::host::CGROUP_ROOT;
+use crate::sys::proc;
 
 use super::{EMPTY_DEADLINE, read, v1, write};
+
+/// Where process `pid` is.
+pub(super) fn of(pid: i32) -> Result<PathBuf> {
+    let path = format!("/proc/{pid}/cgroup");
+    let text = proc::read(Path::new(&path)).call(|| format!("read {path}"))?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::/"));
+    own.map(|own| Path::new(CGROUP_ROOT).join(own)).ok_or_else(|| Error::new(format!("process {pid} is in no cgroup")))
+}
 
 pub(super) fn make(directory: &Path) -> Result<()> {
     let mkdir = || mkdirat(CWD, directory, Mode::from_raw_mode(0o755));

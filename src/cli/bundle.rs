@@ -7,6 +7,7 @@ use clap::Args;
 use crate::config::Config;
 use crate::error::{Call, Context, Error, Result};
 use crate::host::Host;
+use crate::launch::spawn::HandOver;
 use crate::plan::{self, Console, Plan, Request, Start};
 use crate::sys::exec;
 
@@ -36,6 +37,12 @@ pub(super) struct BundleOptions {
     /// Pass this many more fds, from 3 on, to the container
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
+}
+
+impl BundleOptions {
+    pub(super) fn hand_over(&self) -> HandOver {
+        HandOver { pid_file: self.pid_file.clone(), pidfd_socket: self.pidfd_socket.clone() }
+    }
 }
 
 /// A bundle, read once.
@@ -136,7 +143,7 @@ fn resolve_sources(config: &mut Config, bundle: &Path) {
 
 /// `--preserve-fds` and LISTEN_FDS (sd_listen_fds(3)): the container's environment for these, and how many
 /// fds are passed.
-fn preserved(asked: u32) -> Result<(Vec<String>, u32)> {
+pub(super) fn preserved(asked: u32) -> Result<(Vec<String>, u32)> {
     let mut env = Vec::new();
     let mut count = asked;
     let listen = std::env::var("LISTEN_FDS").ok().and_then(|number| number.parse::<u32>().ok()).unwrap_or(0);

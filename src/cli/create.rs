@@ -33,8 +33,7 @@ pub(super) fn execute(arguments: Arguments, options: &Options) -> Result<i32> {
             plan: &bundle.plan,
             request: &bundle.request,
             config_json: &bundle.config_json,
-            pid_file: asked.pid_file.clone(),
-            pidfd_socket: asked.pidfd_socket.clone(),
+            hand_over: asked.hand_over(),
         })
     };
     create().context(|| bundle::name("create", &id))?;

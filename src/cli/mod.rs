@@ -6,6 +6,7 @@ mod bundle;
 mod create;
 mod delete;
 mod events;
+mod exec;
 pub mod features;
 mod kill;
 mod list;
@@ -37,6 +38,7 @@ const COMMANDS: &str = "Commands:
   create    create a container: its process waits for start
   start     start the user's program in a created container
   run       create and start a container
+  exec      run another program in a container
   state     show the state of a container as JSON
   list      list the containers
   kill      send a signal to a container
@@ -157,7 +159,7 @@ fn guard_stdio() {
 
 fn execute(arguments: &[OsString]) -> Result<i32> {
     // looked for in all arguments: sealing once too often does no harm
-    if arguments.iter().any(|argument| argument == "create" || argument == "run") {
+    if arguments.iter().any(|argument| argument == "create" || argument == "run" || argument == "exec") {
         seal::seal(arguments)?;
     }
     signal::wait_for_children();
@@ -179,6 +181,7 @@ fn execute(arguments: &[OsString]) -> Result<i32> {
         "create" => verb(rest, &options, create::execute),
         "start" => verb(rest, &options, start::execute),
         "run" => verb(rest, &options, run::execute),
+        "exec" => verb(rest, &options, exec::execute),
         "state" => verb(rest, &options, state::execute),
         "list" => verb(rest, &options, list::execute),
         "kill" => verb(rest, &options, kill::execute),

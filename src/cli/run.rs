@@ -54,8 +54,7 @@ fn run(arguments: &Arguments, options: &Options) -> Result<i32> {
         plan: &bundle.plan,
         request: &bundle.request,
         config_json: &bundle.config_json,
-        pid_file: arguments.bundle.pid_file.clone(),
-        pidfd_socket: arguments.bundle.pidfd_socket.clone(),
+        hand_over: arguments.bundle.hand_over(),
     };
     let mut born = create(&order)?;
     let result = accompany(&mut born, signals.as_ref());

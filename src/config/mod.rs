@@ -8,6 +8,7 @@ mod at;
 mod capabilities;
 mod check;
 mod devices;
+pub mod exec;
 mod hooks;
 mod ids;
 pub mod load;
@@ -184,8 +185,37 @@ pub struct Process {
     pub oom_score_adj: Option<i32>,
     pub scheduler: Option<Scheduler>,
     pub io_priority: Option<IoPriority>,
+    /// Of a process that is run later; never of the init.
+    pub exec_affinity: ExecAffinity,
     pub apparmor_profile: Option<String>,
     pub selinux_label: Option<String>,
+}
+
+/// On which CPUs an exec begins, and on which its program runs. None: as it comes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ExecAffinity {
+    pub initial: Option<Cpus>,
+    pub last: Option<Cpus>,
+}
+
+/// Ranges of CPUs, each with its last one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cpus(pub Vec<(u32, u32)>);
+
+impl std::fmt::Display for Cpus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (place, (first, last)) in self.0.iter().enumerate() {
+            let comma = if place == 0 { "" } else { "," };
+            if first == last { write!(f, "{comma}{first}")? } else { write!(f, "{comma}{first}-{last}")? }
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Cpus {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

@@ -15,7 +15,7 @@ impl Process {
         Ok(Self {
             terminal,
             console_size: if terminal { console_size(process, &at.key("consoleSize"))? } else { None },
-            args: args(process, &at.key("args"))?,
+            args: args(process.args().as_deref().unwrap_or_default(), &at.key("args"))?,
             env: env(process.env().as_deref().unwrap_or_default(), &at.key("env"))?,
             cwd: process.cwd().clone(),
             user: user(process.user(), &at.key("user"))?,
@@ -25,6 +25,7 @@ impl Process {
             oom_score_adj: oom_score_adj(process, &at.key("oomScoreAdj"))?,
             scheduler: scheduling::scheduler(process.scheduler().as_ref(), &at.key("scheduler"))?,
             io_priority: scheduling::io_priority(process.io_priority().as_ref(), &at.key("ioPriority"))?,
+            exec_affinity: scheduling::exec_affinity(process.exec_cpu_affinity().as_ref(), &at.key("execCPUAffinity"))?,
             apparmor_profile: security::label(process.apparmor_profile().as_deref(), &at.key("apparmorProfile"))?,
             selinux_label: security::label(process.selinux_label().as_deref(), &at.key("selinuxLabel"))?,
         })
@@ -47,8 +48,7 @@ fn console_size(process: &SpecProcess, at: &At) -> Result<Option<(u16, u16)>> {
     Ok(Some((side("height", size.height())?, side("width", size.width())?)))
 }
 
-fn args(process: &SpecProcess, at: &At) -> Result<Vec<String>> {
-    let args = process.args().as_deref().unwrap_or_default();
+pub(super) fn args(args: &[String], at: &At) -> Result<Vec<String>> {
     if args.is_empty() {
         return Err(at.error("args must not be empty"));
     }
@@ -59,7 +59,7 @@ fn args(process: &SpecProcess, at: &At) -> Result<Vec<String>> {
 }
 
 /// Each name once and the last of its values, as with runc: programs differ in which of two they take.
-fn env(env: &[String], at: &At) -> Result<Vec<String>> {
+pub(super) fn env(env: &[String], at: &At) -> Result<Vec<String>> {
     let mut names: Vec<(&str, usize)> = Vec::with_capacity(env.len());
     for (index, entry) in env.iter().enumerate() {
         let at = at.index(index);

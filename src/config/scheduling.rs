@@ -1,11 +1,12 @@
-//! `/process/scheduler` and `/process/ioPriority`.
+//! `/process/scheduler`, `/process/ioPriority` and `/process/execCPUAffinity`.
 
 use oci_spec::runtime::{
-    IOPriorityClass, LinuxIOPriority, LinuxSchedulerFlag, LinuxSchedulerPolicy, Scheduler as SpecScheduler,
+    ExecCPUAffinity, IOPriorityClass, LinuxIOPriority, LinuxSchedulerFlag, LinuxSchedulerPolicy,
+    Scheduler as SpecScheduler,
 };
 
 use super::at::At;
-use super::{IoPriority, Scheduler};
+use super::{Cpus, ExecAffinity, IoPriority, Scheduler};
 use crate::error::Result;
 
 /// The least runtime that the kernel's deadline scheduler can represent, in nanoseconds.
@@ -105,4 +106,29 @@ pub(super) fn io_priority(priority: Option<&LinuxIOPriority>, at: &At) -> Result
         Ok(priority) if priority <= 7 => Ok(Some(IoPriority { class, priority })),
         _ => Err(at.key("priority").must("from 0 to 7", spec.priority())),
     }
+}
+
+/// No kernel is built for more CPUs.
+const CPUS: u32 = 8192;
+
+pub(super) fn exec_affinity(affinity: Option<&ExecCPUAffinity>, at: &At) -> Result<ExecAffinity> {
+    let Some(affinity) = affinity else { return Ok(ExecAffinity::default()) };
+    let cpus = |list: &Option<String>, key: &str| list.as_deref().map(|list| cpus(list, &at.key(key))).transpose();
+    Ok(ExecAffinity {
+        initial: cpus(affinity.initial(), "initial")?,
+        last: cpus(affinity.cpu_affinity_final(), "final")?,
+    })
+}
+
+/// `0-3,7`.
+fn cpus(list: &str, at: &At) -> Result<Cpus> {
+    let range = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        match (first.parse(), last.parse()) {
+            (Ok(first), Ok(last)) if first <= last && last < CPUS => Some((first, last)),
+            _ => None,
+        }
+    };
+    let wrong = || at.must("a list of CPUs from 0 to 8191 such as 0-3,7", list);
+    list.split(',').map(|one| range(one).ok_or_else(wrong)).collect::<Result<_>>().map(Cpus)
 }

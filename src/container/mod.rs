@@ -2,6 +2,7 @@
 
 pub mod delete;
 pub mod events;
+pub mod exec;
 pub mod kill;
 pub mod list;
 pub mod notify;

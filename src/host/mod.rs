@@ -87,12 +87,19 @@ impl Host {
     /// # Errors
     /// /proc/self/cgroup cannot be read; capget(2) fails.
     pub fn probe(with_lsm: bool) -> Result<Self> {
+        Ok(Self { cgroups: probe_cgroups()?, systemd: probe_systemd(), ..Self::probe_for_exec(with_lsm)? })
+    }
+
+    /// Only what one more process in a container depends on: the container knows its cgroups.
+    ///
+    /// # Errors
+    /// capget(2) fails.
+    pub fn probe_for_exec(with_lsm: bool) -> Result<Self> {
         let sets = rustix::thread::capabilities(None).call(|| "capget".to_owned())?;
         Ok(Self {
-            cgroups: probe_cgroups()?,
             capabilities: sets.permitted.bits(),
             lsm: if with_lsm { probe_lsm() } else { Lsm::default() },
-            systemd: probe_systemd(),
+            ..Self::default()
         })
     }
 }

@@ -11,6 +11,8 @@ use rustix::process::chdir;
 
 use crate::error::{Call, Context, Error, Result, errno_words};
 
+use super::preflight;
+
 /// True: not even root may enter it (NFS, FUSE); the user may be able to.
 pub(super) fn chdir_as_root(path: &Path) -> Result<bool> {
     match chdir(path) {
@@ -81,11 +83,11 @@ fn find_home(mut passwd: impl BufRead, uid: u32) -> Option<String> {
 /// Finds the program as execvp(3) would, with the words that Docker and Podman turn into 126 and 127.
 pub(super) fn find_program(name: &str, path: Option<&str>) -> Result<CString> {
     let found = if name.contains('/') {
-        check(name).map(|()| name.to_owned()).map_err(|errno| Error::new(words(name, errno)))
+        check(name).map(|()| name.to_owned()).map_err(|errno| words(name, errno))
     } else {
         search(name, path.unwrap_or_default())
     };
-    let found = found.map_err(|error| Error::new(format!("exec: {name:?}: {}", error.parts().cause)))?;
+    let found = found.map_err(|words| Error::new(format!("exec: {name:?}: {words}")))?;
     CString::new(found).map_err(|_| Error::new(format!("exec: {name:?}: a NUL in the name")))
 }
 
@@ -93,11 +95,12 @@ fn words(name: &str, errno: Errno) -> String {
     let words = errno_words(errno.raw_os_error());
     match errno {
         Errno::NOENT | Errno::NOTDIR => format!("stat {name}: {words}"),
+        Errno::ACCESS => preflight::explain(name, errno),
         _ => words,
     }
 }
 
-fn search(name: &str, path: &str) -> Result<String> {
+fn search(name: &str, path: &str) -> Result<String, String> {
     let mut refused = None;
     for directory in path.split(':') {
         // an empty entry is the working directory, which no caller expects to be searched
@@ -107,13 +110,13 @@ fn search(name: &str, path: &str) -> Result<String> {
         let candidate = format!("{}/{name}", directory.trim_end_matches('/'));
         match check(&candidate) {
             Ok(()) => return Ok(candidate),
-            Err(Errno::ACCESS) => refused = Some(Errno::ACCESS),
+            Err(Errno::ACCESS) => refused = refused.or(Some(candidate)),
             Err(_) => {}
         }
     }
     Err(match refused {
-        Some(errno) => Error::new(errno_words(errno.raw_os_error())),
-        None => Error::new("executable file not found in $PATH"),
+        Some(candidate) => words(&candidate, Errno::ACCESS),
+        None => "executable file not found in $PATH".to_owned(),
     })
 }
 

@@ -11,6 +11,7 @@ mod identity;
 mod mask;
 mod mount;
 mod namespaces;
+mod preflight;
 mod root;
 mod security;
 mod tmpcopyup;
@@ -18,10 +19,8 @@ pub(crate) mod tree;
 mod tty;
 
 use std::convert::Infallible;
-use std::ffi::{CString, OsStr};
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use crate::error::{Call, Context as _, Error, Result};
 use crate::hooks;
@@ -105,7 +104,12 @@ impl<'a> Init<'a> {
             Step::Setsid => rustix::process::setsid().call(|| "setsid".to_owned()).map(drop),
             Step::NotDumpable => security::not_dumpable(),
             Step::JoinCgroup { directories } => cgroup::join(directories),
+            Step::Affinity { cpus } => cgroup::affinity(cpus.as_ref()),
             Step::JoinNamespace { kind, namespace } => namespaces::join(*kind, self.asset(*namespace)?),
+            Step::EnterNamespaces { init, namespaces } => {
+                self.root = namespaces::enter(self.asset(*init)?, namespaces)?;
+                Ok(())
+            }
             Step::Unshare { namespaces } => namespaces::unshare(namespaces),
             Step::EnterTimeNamespace { offsets } => namespaces::enter_time(offsets),
             Step::Loopback => namespaces::loopback(),
@@ -259,7 +263,8 @@ impl<'a> Init<'a> {
         let args = c_strings(&mut args.iter().cloned())?;
         let env = c_strings(&mut env.iter().cloned().chain(home))?;
         let errno = exec::execve(&program, &args, &env);
-        let name = Path::new(OsStr::from_bytes(program.to_bytes())).display();
-        Err(Error::os(format!("exec {name}"), errno)).context(|| "start the container process".to_owned())
+        let name = program.to_string_lossy();
+        let error = Error::os(format!("exec {name}"), errno).cause(preflight::explain(&name, errno));
+        Err(error).context(|| "start the container process".to_owned())
     }
 }

@@ -1,8 +1,8 @@
 //! Namespaces: joined, unshared, and what is set up in them.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags, open};
 
 use crate::error::{Call, Context, Result};
 use crate::plan::step::{NamespaceKind, TimeOffset};
@@ -12,6 +12,21 @@ pub(super) fn join(kind: NamespaceKind, namespace: BorrowedFd<'_>) -> Result<()>
     clone::setns(namespace, kind.flag())
         .call(|| "setns".to_owned())
         .context(|| format!("join the {kind:?} namespace").to_lowercase())
+}
+
+/// Enters those of the process behind `init`. With the mount namespace comes its root.
+pub(super) fn enter(init: BorrowedFd<'_>, namespaces: &[NamespaceKind]) -> Result<Option<OwnedFd>> {
+    let flags = namespaces.iter().fold(0, |flags, kind| flags | kind.flag());
+    let enter = || {
+        clone::setns(init, flags).call(|| "setns".to_owned())?;
+        if !namespaces.contains(&NamespaceKind::Mount) {
+            return Ok(None);
+        }
+        open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .call(|| "open /".to_owned())
+            .map(Some)
+    };
+    enter().context(|| "enter the container's namespaces".to_owned())
 }
 
 pub(super) fn unshare(namespaces: &[NamespaceKind]) -> Result<()> {

@@ -12,10 +12,10 @@ use crate::plan::step::{Asset, AssetEntry, NamespaceKind};
 use crate::state::store::{Entry, FAULT, START_FIFO};
 use crate::sys::mount::{self, MS_PRIVATE, SetAttr};
 
-/// Opens all that the init does not open itself, in order.
+/// Opens all that the init does not open itself, in order. The caller has the pidfd of an init.
 pub(super) fn open_all(assets: &[AssetEntry], entry: &Entry) -> Result<Vec<Option<OwnedFd>>> {
-    let late = |asset: &AssetEntry| matches!(asset.asset, Asset::Tree { late: true, .. });
-    assets.iter().map(|asset| if late(asset) { Ok(None) } else { open_one(asset, entry).map(Some) }).collect()
+    let not_ours = |asset: &AssetEntry| matches!(asset.asset, Asset::Tree { late: true, .. } | Asset::Init);
+    assets.iter().map(|asset| if not_ours(asset) { Ok(None) } else { open_one(asset, entry).map(Some) }).collect()
 }
 
 fn open_one(asset: &AssetEntry, entry: &Entry) -> Result<OwnedFd> {
@@ -28,6 +28,7 @@ fn open_one(asset: &AssetEntry, entry: &Entry) -> Result<OwnedFd> {
         Asset::ConsoleSocket { path } => {
             connect_to(path).context(|| format!("connect to the console socket {}", path.display()))
         }
+        Asset::Init => return Err(Error::new("an init is not opened by name")),
         Asset::StartFifo => start_fifo(entry),
         Asset::FaultFile => {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;

@@ -3,6 +3,8 @@
 mod assets;
 pub mod channel;
 pub mod create;
+pub mod exec;
 pub mod foreground;
 pub mod seal;
+pub mod spawn;
 mod tune;

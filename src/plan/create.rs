@@ -1,20 +1,13 @@
 //! The plan of a create: which steps, in which order.
 
-use crate::config::seccomp::Seccomp;
-use crate::config::{Capabilities, Config, Namespace, Namespaces};
+use crate::config::{Config, Namespace, Namespaces};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::seccomp;
 
 use super::cgroupfs::{self, Hierarchies, Placement};
-use super::step::{
-    self, Asset, Attributes, Event, HookKind, Mount, MountWhat, NamespaceKind, PropagationKind, Spawn, Step, Tune,
-    TuneEntry,
-};
-use super::{Console, Draft, Manager, Plan, Request, Start, devices, identity, limits, mounts, scope};
-
-/// Where the container finds the socket for its notifications.
-const NOTIFY_DIRECTORY: &str = "/run/ferrun-notify";
+use super::process::{self, NOTIFY_DIRECTORY};
+use super::step::{Asset, Attributes, Event, HookKind, Mount, MountWhat, NamespaceKind, PropagationKind, Spawn, Step};
+use super::{Console, Draft, Manager, Plan, Request, devices, limits, mounts, scope};
 
 /// The plan for `config` on `host`.
 ///
@@ -38,12 +31,12 @@ pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
         draft_hooks(&mut draft, config);
         draft.step_at("/root/path", Step::Chroot { path: request.rootfs.clone() });
         draft.step_at("/process/cwd", Step::MakeDirectory { path: config.process.cwd.clone() });
-        terminal(&mut draft, config, request);
+        process::terminal(&mut draft, config, request);
         sysctl(&mut draft, config);
     }
-    let widened = attributes(&mut draft, config, host, request);
-    last_steps(&mut draft, config, request, widened)?;
-    let (after_clone, at_ready) = tunes(config);
+    let widened = process::attributes(&mut draft, config, host, request);
+    process::last_steps(&mut draft, config, request, widened)?;
+    let (after_clone, at_ready) = process::tunes(config);
     Ok(Plan {
         cgroup_owner: limits::cgroup_owner(config, &placement),
         placement,
@@ -59,7 +52,7 @@ pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
     })
 }
 
-fn check_console(config: &Config, request: &Request) -> Result<()> {
+pub(super) fn check_console(config: &Config, request: &Request) -> Result<()> {
     match (&request.console, config.process.terminal) {
         (Console::None, true) => {
             Err(Error::new("cannot allocate a terminal for a detached container without --console-socket")
@@ -107,6 +100,7 @@ fn namespaces(draft: &mut Draft, config: &Config, placement: &Placement) -> Spaw
         // before the cgroup namespace is made: what it shows as root is where we are then
         draft.step_at("/linux/cgroupsPath", Step::JoinCgroup { directories: directories.clone() });
     }
+    draft.step(Step::Affinity { cpus: None });
     for (kind, namespace) in by_kind(wanted) {
         join(draft, kind, namespace);
     }
@@ -223,7 +217,7 @@ fn enter_root(draft: &mut Draft, config: &Config, request: &Request) {
     } else {
         draft.step_at("/root/path", Step::PivotRoot);
     }
-    terminal(draft, config, request);
+    process::terminal(draft, config, request);
     sysctl(draft, config);
     if !config.readonly_paths.is_empty() {
         draft.step_at("/linux/readonlyPaths", Step::ReadonlyPaths { paths: config.readonly_paths.clone() });
@@ -241,144 +235,8 @@ fn enter_root(draft: &mut Draft, config: &Config, request: &Request) {
     }
 }
 
-fn terminal(draft: &mut Draft, config: &Config, request: &Request) {
-    if !config.process.terminal {
-        return;
-    }
-    let socket = match &request.console {
-        Console::Socket(path) => Some(draft.asset(Asset::ConsoleSocket { path: path.clone() }, None)),
-        _ => None,
-    };
-    let (size, owner) = (config.process.console_size, config.process.user.uid);
-    let bind = !config.namespaces.mount.is_host();
-    draft.step_at("/process/terminal", Step::Console(step::Console { socket, size, owner, bind }));
-}
-
 fn sysctl(draft: &mut Draft, config: &Config) {
     if !config.sysctl.is_empty() {
         draft.step_at("/linux/sysctl", Step::Sysctl { settings: config.sysctl.clone() });
     }
-}
-
-/// What the process is before it is the program. The final capabilities are given back when those of the steps
-/// still have more.
-fn attributes(draft: &mut Draft, config: &Config, host: &Host, request: &Request) -> Option<Capabilities> {
-    let process = &config.process;
-    if !request.no_new_keyring {
-        draft.step(Step::Keyring { name: format!("_ses.{}", request.id) });
-    }
-    if let Some(policy) = &config.memory_policy {
-        draft.step_at("/linux/memoryPolicy", Step::MemoryPolicy(policy.clone()));
-    }
-    if let Some(domain) = config.personality {
-        draft.step_at("/linux/personality", Step::Personality { domain });
-    }
-    draft.step_at("/process/user/umask", Step::Umask { mask: process.user.umask.unwrap_or(0o022) });
-    labels(draft, config, host);
-    if process.no_new_privileges {
-        draft.step_at("/process/noNewPrivileges", Step::NoNewPrivileges);
-    }
-    let privileged = filter(config).is_some() && !process.no_new_privileges;
-    let widened = identity::plan(draft, config, host, privileged);
-    if !process.env.iter().any(|variable| variable.starts_with("HOME=")) {
-        draft.step_at("/process/user/uid", Step::Home { uid: process.user.uid });
-    }
-    widened
-}
-
-/// Labels of security modules that this host does not have are left out with a warning, as crun does.
-fn labels(draft: &mut Draft, config: &Config, host: &Host) {
-    let process = &config.process;
-    if let Some(profile) = &process.apparmor_profile {
-        if host.lsm.apparmor {
-            let label = format!("exec {profile}");
-            draft.step_at("/process/apparmorProfile", Step::LsmLabel { attribute: "apparmor/exec".to_owned(), label });
-        } else {
-            draft.warnings.push(format!("apparmorProfile {profile} is left out: this host has no AppArmor"));
-        }
-    }
-    if let Some(label) = &process.selinux_label {
-        if host.lsm.selinux {
-            draft.step_at(
-                "/process/selinuxLabel",
-                Step::LsmLabel { attribute: "exec".to_owned(), label: label.clone() },
-            );
-        } else {
-            draft.warnings.push(format!("selinuxLabel {label} is left out: this host has no SELinux"));
-        }
-    }
-    if let Some(label) = &config.mount_label
-        && !host.lsm.selinux
-    {
-        draft.warnings.push(format!("mountLabel {label} is left out: this host has no SELinux"));
-    }
-}
-
-fn filter(config: &Config) -> Option<&Seccomp> {
-    config.seccomp.as_ref().filter(|profile| profile.restricts())
-}
-
-/// As late as can be, so that as few calls of our own as possible pass the container's filter: it may refuse
-/// them. Without no_new_privs loading needs CAP_SYS_ADMIN, which only the capset after it takes away.
-fn seccomp(draft: &mut Draft, config: &Config, widened: Option<Capabilities>) -> Result<()> {
-    if let Some(profile) = filter(config) {
-        let program = seccomp::compile(profile)?;
-        if !program.unknown.is_empty() {
-            draft.notes.push(format!("seccomp: no such system call: {}", program.unknown.join(", ")));
-        }
-        let step = step::Seccomp { program: program.instructions, flags: profile.flags };
-        draft.step_at("/linux/seccomp", Step::Seccomp(step));
-    }
-    if let Some(capabilities) = widened {
-        draft.step_at("/process/capabilities", Step::DropCapabilities(capabilities));
-    }
-    Ok(())
-}
-
-fn last_steps(draft: &mut Draft, config: &Config, request: &Request, widened: Option<Capabilities>) -> Result<()> {
-    let process = &config.process;
-    let name = process.args.first().cloned().unwrap_or_default();
-    let path = process.env.iter().find_map(|variable| variable.strip_prefix("PATH=")).map(str::to_owned);
-    draft.step_at("/process/args/0", Step::FindProgram { name, path });
-    let fifo = (request.start == Start::Later).then(|| {
-        draft.asset(Asset::FaultFile, None);
-        draft.asset(Asset::StartFifo, None)
-    });
-    draft.step(Step::CloseFds { preserve: request.preserve_fds });
-    // the parent, which hands the listener over, is there until we are ready
-    let listens = filter(config).is_some_and(|profile| profile.listener.is_some());
-    if listens {
-        seccomp(draft, config, widened)?;
-    }
-    draft.step(Step::Barrier { event: Event::Ready });
-    if let Some(fifo) = fifo {
-        draft.step(Step::AwaitStart { fifo });
-    }
-    let hooks = &config.hooks.start_container;
-    if !hooks.is_empty() {
-        draft.step_at("/hooks/startContainer", Step::Hooks { kind: HookKind::StartContainer, hooks: hooks.clone() });
-    }
-    if !listens {
-        seccomp(draft, config, widened)?;
-    }
-    let mut added = request.env.clone();
-    if request.notify.is_some() && !config.namespaces.mount.is_host() {
-        added.push(format!("NOTIFY_SOCKET={NOTIFY_DIRECTORY}/notify.sock"));
-    }
-    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
-    let replaced = |variable: &&String| added.iter().any(|new| name(new) == name(variable));
-    let mut env: Vec<String> = process.env.iter().filter(|variable| !replaced(variable)).cloned().collect();
-    env.extend(added.iter().cloned());
-    draft.step_at("/process/args", Step::Exec { args: process.args.clone(), env });
-    Ok(())
-}
-
-/// By pid: the score at once, the scheduler last (a deadline task can neither fork nor be moved).
-fn tunes(config: &Config) -> (Vec<TuneEntry>, Vec<TuneEntry>) {
-    let process = &config.process;
-    let entry = |tune, pointer: &str| TuneEntry { tune, pointer: pointer.to_owned() };
-    let score = process.oom_score_adj.map(|value| entry(Tune::OomScoreAdj { value }, "/process/oomScoreAdj"));
-    let io = process.io_priority.map(|priority| entry(Tune::IoPriority(priority), "/process/ioPriority"));
-    let scheduler = process.scheduler.map(|scheduler| entry(Tune::Scheduler(scheduler), "/process/scheduler"));
-    (score.into_iter().collect(), io.into_iter().chain(scheduler).collect())
 }

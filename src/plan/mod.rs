@@ -3,9 +3,11 @@
 pub mod cgroupfs;
 pub mod create;
 mod devices;
+pub mod exec;
 mod identity;
 mod limits;
 mod mounts;
+mod process;
 pub mod scope;
 mod show;
 pub mod step;
@@ -77,7 +79,7 @@ pub enum Console {
 }
 
 /// A birth as data.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Plan {
     pub placement: Placement,
     pub limits: Limits,

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use crate::config::{
-    Capabilities, DeviceKind, IoPriority, MemoryPolicy, MountData, Propagation, PropagationKind, Rlimit, Scheduler,
-    Sysctl, TimeOffset,
+    Capabilities, Cpus, DeviceKind, IoPriority, MemoryPolicy, MountData, Propagation, PropagationKind, Rlimit,
+    Scheduler, Sysctl, TimeOffset,
 };
 pub use crate::hooks::Hook;
 pub use crate::seccomp::Instruction;
@@ -46,6 +46,8 @@ pub enum Asset {
     ConsoleSocket {
         path: PathBuf,
     },
+    /// A pidfd of the container's init.
+    Init,
     /// The FIFO that `start` writes to.
     StartFifo,
     /// Where the init of a created container writes its last words.
@@ -118,6 +120,9 @@ pub struct Spawn {
     pub join_pid: Option<AssetId>,
     /// The child is born in its cgroup (v2).
     pub into_cgroup: bool,
+    /// The CPUs on which the parent clones, and so those on which the child begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Cpus>,
 }
 
 /// What the parent does for the child, by its pid.
@@ -161,9 +166,19 @@ pub enum Step {
     JoinCgroup {
         directories: Vec<PathBuf>,
     },
+    /// The CPUs that this process may use; None: all that its cgroup has, whatever the caller was bound to.
+    Affinity {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cpus: Option<Cpus>,
+    },
     JoinNamespace {
         kind: NamespaceKind,
         namespace: AssetId,
+    },
+    /// Enter these namespaces of the container's init, all at once.
+    EnterNamespaces {
+        init: AssetId,
+        namespaces: Vec<NamespaceKind>,
     },
     Unshare {
         namespaces: Vec<NamespaceKind>,
@@ -431,7 +446,9 @@ impl Step {
             Self::Setsid => "setsid",
             Self::NotDumpable => "not-dumpable",
             Self::JoinCgroup { .. } => "join-cgroup",
+            Self::Affinity { .. } => "affinity",
             Self::JoinNamespace { .. } => "join-namespace",
+            Self::EnterNamespaces { .. } => "enter-namespaces",
             Self::Unshare { .. } => "unshare",
             Self::EnterTimeNamespace { .. } => "enter-time-namespace",
             Self::Loopback => "loopback",

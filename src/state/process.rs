@@ -29,6 +29,11 @@ impl Process {
         proc::stat(self.pid).is_ok_and(|stat| stat.start_time == self.start_time && !matches!(stat.state, b'Z' | b'X'))
     }
 
+    /// As [`Self::is_alive`]; one that has begun to end is not.
+    pub fn runs(&self) -> bool {
+        self.is_alive() && proc::stat(self.pid).is_ok_and(|stat| !stat.exiting)
+    }
+
     /// A pidfd of just this process; None when it is gone.
     pub fn open(&self) -> Result<Option<OwnedFd>> {
         let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };

@@ -32,6 +32,9 @@ pub struct Record {
     /// Its pid namespace is its own: when the init is gone, so is everything in it.
     #[serde(default)]
     pub own_pid_namespace: bool,
+    /// A process of it gets no session keyring of the container's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_new_keyring: bool,
     pub placement: Placement,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,

@@ -222,19 +222,20 @@ impl Entry {
 
     pub fn read(&self, name: &str) -> Result<Vec<u8>, Errno> {
         let file = openat(&self.directory, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-        let mut bytes = vec![0; 4096];
+        // takes most records and configs in one read; what is not written to costs nothing
+        let mut bytes = vec![0; 16 << 10];
         let mut length = 0;
         loop {
-            match rustix::io::read(&file, &mut bytes[length..])? {
-                0 => break,
-                more => length += more,
+            let more = rustix::io::read(&file, &mut bytes[length..])?;
+            length += more;
+            // of a regular file, less than was asked for is all there is
+            if length < bytes.len() {
+                break;
             }
-            if length == bytes.len() {
-                if length >= MAX_STATE {
-                    return Err(Errno::FBIG);
-                }
-                bytes.resize(length * 2, 0);
+            if length >= MAX_STATE {
+                return Err(Errno::FBIG);
             }
+            bytes.resize(length * 2, 0);
         }
         bytes.truncate(length);
         Ok(bytes)

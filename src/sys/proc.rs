@@ -36,9 +36,14 @@ pub fn read_open(fd: BorrowedFd<'_>) -> Result<String, Errno> {
 pub struct Stat {
     /// `R`, `S`, `Z` and so on.
     pub state: u8,
+    /// On its way out; the init of a pid namespace is until all others in it are reaped.
+    pub exiting: bool,
     /// Clock ticks after boot.
     pub start_time: u64,
 }
+
+/// Of the flags in /proc/PID/stat: the kernel's sched.h.
+const PF_EXITING: u64 = 4;
 
 /// Reads /proc/PID/stat of the host's /proc.
 ///
@@ -56,8 +61,10 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let after_name = line.iter().rposition(|&b| b == b')')? + 2;
     let mut fields = line.get(after_name..)?.split(|&b| b == b' ');
     let state = *fields.next()?.first()?;
-    let start_time = std::str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
-    Some(Stat { state, start_time })
+    let mut number = |skipped| -> Option<u64> { std::str::from_utf8(fields.nth(skipped)?).ok()?.parse().ok() };
+    let exiting = number(5)? & PF_EXITING != 0;
+    let start_time = number(12)?;
+    Some(Stat { state, exiting, start_time })
 }
 
 /// What a task is doing, for the error about one that does not do what it should.
@@ -122,7 +129,7 @@ mod tests {
     #[test]
     fn fields_count_from_the_last_parenthesis() {
         let line = b"42 (a) (b c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
-        assert_eq!(parse_stat(line), Some(Stat { state: b'S', start_time: 987_654 }));
+        assert_eq!(parse_stat(line), Some(Stat { state: b'S', exiting: false, start_time: 987_654 }));
         assert_eq!(parse_stat(b"42 (x"), None);
         assert_eq!(parse_stat(b"42 (x) S 1"), None);
     }

@@ -10,6 +10,7 @@ use ferrun::plan::Manager;
 use ferrun::plan::Plan;
 use ferrun::plan::cgroupfs::{Hierarchies, Placement};
 use ferrun::plan::create::create;
+use ferrun::plan::exec::exec;
 use ferrun::plan::step::{Asset, AssetId, Device, Event, HookKind, Mount, MountWhat, NamespaceKind, Step};
 use ferrun::plan::{Request, Start};
 use serde_json::{Value, json};
@@ -92,6 +93,26 @@ static MADE: LazyLock<Vec<Made>> = LazyLock::new(|| {
     made
 });
 
+/// An exec in each container of those: what its `run` would be.
+static EXECED: LazyLock<Vec<Made>> = LazyLock::new(|| {
+    let runs = MADE.iter().filter(|made| made.name.ends_with(", run"));
+    let execed = runs.map(|made| {
+        let Made { source, config, request, .. } = made;
+        let host = ALL_HOSTS.iter().find(|(host, _)| made.name.contains(&format!(" on {host},"))).unwrap().1();
+        let plan = exec(config, &host, request, made.plan.placement.clone()).unwrap();
+        let name = format!("exec in {}", made.name);
+        Made { name, source: source.clone(), config: config.clone(), request: request.clone(), plan }
+    });
+    execed.collect()
+});
+
+/// Of creates and of execs.
+fn for_plans_of_both_kinds(mut check: impl FnMut(&Made)) {
+    for_every_plan(&mut check);
+    assert!(EXECED.len() > 500, "only {} plans", EXECED.len());
+    EXECED.iter().for_each(check);
+}
+
 fn for_every_plan(check: impl FnMut(&Made)) {
     assert!(MADE.len() > 3000, "only {} plans", MADE.len());
     MADE.iter().for_each(check);
@@ -115,10 +136,12 @@ fn labels(plan: &Plan) -> Vec<&'static str> {
 
 /// The order of every plan. What stands on one line may alternate. Seccomp has two places, and
 /// [`seccomp_is_loaded_as_late_as_it_may_be`] says when which.
-const ORDER: [&[&str]; 41] = [
+const ORDER: [&[&str]; 43] = [
     &["setsid"],
     &["not-dumpable"],
     &["join-cgroup"],
+    &["affinity"],
+    &["enter-namespaces"],
     &["join-namespace"],
     &["unshare"],
     &["enter-time-namespace"],
@@ -164,7 +187,7 @@ const AFTER_READY: [&str; 5] = ["await-start", "start-container-hooks", "seccomp
 #[test]
 fn steps_are_in_the_one_order() {
     let rank = |label: &str| ORDER.iter().position(|labels| labels.contains(&label));
-    for_every_plan(|made| {
+    for_plans_of_both_kinds(|made| {
         let labels = labels(&made.plan);
         let ready = labels.iter().position(|label| *label == "barrier-ready").expect("a barrier");
         let (before, after) = labels.split_at(ready + 1);
@@ -183,7 +206,7 @@ fn steps_are_in_the_one_order() {
 
 #[test]
 fn what_frames_a_plan_is_there_once() {
-    for_every_plan(|made| {
+    for_plans_of_both_kinds(|made| {
         let labels = labels(&made.plan);
         let places = |wanted: &str| -> Vec<usize> {
             labels.iter().enumerate().filter(|(_, label)| **label == wanted).map(|(place, _)| place).collect()
@@ -199,7 +222,9 @@ fn what_frames_a_plan_is_there_once() {
             assert_eq!(places(once).len(), 1, "{}: {once}", made.name);
         }
         let enters = ["pivot-root", "move-root", "chroot"].map(|label| places(label).len());
-        assert_eq!(enters.iter().sum::<usize>(), 1, "{}: the root is entered once", made.name);
+        // an exec enters it with the mount namespace, where there is one
+        let with_namespace = made.name.starts_with("exec ") && !made.config.namespaces.mount.is_host();
+        assert_eq!(enters.iter().sum::<usize>(), usize::from(!with_namespace), "{}: the root is entered", made.name);
         let later = usize::from(made.request.start == Start::Later);
         assert_eq!(places("await-start").len(), later, "{}", made.name);
     });
@@ -212,6 +237,38 @@ fn beside_others_the_init_is_not_dumpable() {
         let hidden = labels(&made.plan).contains(&"not-dumpable");
         assert_eq!(hidden, !made.config.namespaces.pid.is_new(), "{}", made.name);
     });
+}
+
+/// An exec is beside others always; it enters what the init has and no more, and makes nothing.
+#[test]
+fn an_exec_makes_nothing() {
+    assert!(EXECED.len() > 500, "only {} plans", EXECED.len());
+    for made in EXECED.iter() {
+        let labels = labels(&made.plan);
+        assert!(labels.contains(&"not-dumpable"), "{}", made.name);
+        let makes = [
+            "mount",
+            "unshare",
+            "join-namespace",
+            "devices",
+            "make-directory",
+            "sysctl",
+            "pivot-root",
+            "masked-paths",
+            "create-container-hooks",
+            "await-start",
+        ];
+        assert!(!labels.iter().any(|label| makes.contains(label)), "{}: {labels:?}", made.name);
+        assert!(made.plan.spawn.namespaces.is_empty(), "{}", made.name);
+        assert_eq!(made.plan.spawn.join_pid.is_some(), !made.config.namespaces.pid.is_host(), "{}", made.name);
+        let entered = made.plan.steps.iter().find_map(|entry| match &entry.step {
+            Step::EnterNamespaces { namespaces, .. } => Some(namespaces.clone()),
+            _ => None,
+        });
+        let entered = entered.unwrap_or_default().len() + usize::from(made.plan.spawn.join_pid.is_some());
+        let own = made.source.pointer("/linux/namespaces").and_then(Value::as_array).unwrap().len();
+        assert_eq!(entered, own, "{}", made.name);
+    }
 }
 
 /// The cgroup is joined before a cgroup namespace is made, whose root is where we are then; and a v2 child is
@@ -269,7 +326,7 @@ fn namespaces_are_made_or_joined_once() {
 #[test]
 fn seccomp_is_loaded_as_late_as_it_may_be() {
     let mut places = [0, 0];
-    for_every_plan(|made| {
+    for_plans_of_both_kinds(|made| {
         let labels = labels(&made.plan);
         let seccomp: Vec<usize> = (0..labels.len()).filter(|place| labels[*place] == "seccomp").collect();
         let Some(profile) = made.config.seccomp.as_ref().filter(|profile| profile.restricts()) else {
@@ -290,7 +347,7 @@ fn seccomp_is_loaded_as_late_as_it_may_be() {
 /// What the program has is what was asked, whatever the filter needed meanwhile.
 #[test]
 fn the_last_capabilities_are_those_asked_for() {
-    for_every_plan(|made| {
+    for_plans_of_both_kinds(|made| {
         let last = made.plan.steps.iter().rev().find_map(|entry| match &entry.step {
             Step::Capabilities(sets) | Step::DropCapabilities(sets) => Some(*sets),
             _ => None,
@@ -340,7 +397,7 @@ const MAY_BE_ABSENT: [&str; 5] = [
 
 #[test]
 fn pointers_lead_somewhere() {
-    for_every_plan(|made| {
+    for_plans_of_both_kinds(|made| {
         let plan = &made.plan;
         let steps = plan.steps.iter().filter_map(|entry| entry.pointer.as_deref());
         let assets = plan.assets.iter().filter_map(|entry| entry.pointer.as_deref());

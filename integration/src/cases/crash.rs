@@ -36,7 +36,19 @@ enum After {
 
 /// Runs a command and kills it at its n-th stop (a syscall has two: entry and
 /// exit). False: it ended before.
-fn killed_at(cx: &Cx, arguments: &[&str], n: usize) -> Res<bool> {
+pub(super) fn killed_at(cx: &Cx, arguments: &[&str], n: usize) -> Res<bool> {
+    let kill = |pid| Ok(nix::sys::signal::kill(pid, Signal::SIGKILL)?);
+    Ok(at_stop(cx, arguments, n, Stdio::null(), kill)?.0)
+}
+
+/// Runs a command, and `act` at its n-th stop: whether it came so far, and its exit status (None: killed).
+pub(super) fn at_stop(
+    cx: &Cx,
+    arguments: &[&str],
+    n: usize,
+    stderr: Stdio,
+    act: impl FnOnce(Pid) -> Res,
+) -> Res<(bool, Option<i32>)> {
     // The shell stops itself so that it can be seized before the runtime begins;
     // its own syscalls until the execve are not counted.
     let mut child = Command::new("/bin/sh")
@@ -47,38 +59,47 @@ fn killed_at(cx: &Cx, arguments: &[&str], n: usize) -> Res<bool> {
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(stderr)
         .spawn()?;
     let pid = Pid::from_raw(child.id() as i32);
     waitpid(pid, Some(WaitPidFlag::WSTOPPED))?;
     let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_TRACEEXEC;
     ptrace::seize(pid, options).context("PTRACE_SEIZE")?;
     nix::sys::signal::kill(pid, Signal::SIGCONT)?;
-    let (mut left, mut started) = (n, false);
+    let (mut left, mut started, mut act) = (n, false, Some(act));
     loop {
+        let mut signal = None;
         match waitpid(pid, Some(WaitPidFlag::__WALL))? {
-            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => {
+            WaitStatus::Exited(_, code) => {
                 let _ = child.try_wait();
-                return Ok(false);
+                return Ok((act.is_none(), Some(code)));
+            }
+            WaitStatus::Signaled(..) => {
+                let _ = child.try_wait();
+                return Ok((act.is_none(), None));
             }
             WaitStatus::PtraceEvent(_, _, event) if event == ptrace::Event::PTRACE_EVENT_EXEC as i32 => started = true,
             WaitStatus::PtraceSyscall(_) if started => {
-                if left == 0 {
-                    nix::sys::signal::kill(pid, Signal::SIGKILL)?;
-                    waitpid(pid, Some(WaitPidFlag::__WALL))?;
-                    let _ = child.try_wait();
-                    return Ok(true);
+                match (left, act.take()) {
+                    (0, Some(act)) => act(pid)?,
+                    (_, waits) => act = waits,
                 }
-                left -= 1;
+                left = left.saturating_sub(1);
             }
+            // what was sent to it, a child's end among it
+            WaitStatus::Stopped(_, sent) if started => signal = Some(sent),
             _ => {}
         }
-        ptrace::syscall(pid, None)?;
+        match ptrace::syscall(pid, signal) {
+            // killed while it was stopped: the next wait says so
+            Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
 }
 
 /// Every point when the cycles are many (CI), else a sample.
-fn stride(cx: &Cx) -> usize {
+pub(super) fn stride(cx: &Cx) -> usize {
     if cx.options.cycles >= 200 { 1 } else { 7 }
 }
 

@@ -8,6 +8,9 @@ mod crash;
 mod delegation;
 mod devices;
 mod events;
+mod exec;
+mod exec_edges;
+mod exec_many;
 mod hooks;
 mod io;
 mod lifecycle;
@@ -15,6 +18,7 @@ mod mounts;
 mod namespaces;
 mod pause;
 mod process;
+mod program;
 mod ps;
 mod resources;
 mod rootfs;
@@ -38,6 +42,10 @@ pub fn all() -> Vec<Case> {
         mounts::cases(),
         rootfs::cases(),
         seccomp::cases(),
+        exec::cases(),
+        exec_edges::cases(),
+        exec_many::cases(),
+        program::cases(),
         hooks::cases(),
         cgroups::cases(),
         resources::cases(),

@@ -40,7 +40,7 @@ pub(crate) fn heading(options: &Options, place: &Place, runtimes: &[Runtime], pr
         let _ = writeln!(text, "{:>8} = {}", runtime.name, runtime.path);
     }
     text.push_str(
-        "times in ms (spawn to reap); x floor: run and create to the floor's run, the others to the floor's hello;\n\
+        "times in ms (spawn to reap); x floor: run and create to the floor's run, exec to the floor's in that container, the others to the floor's hello;\n\
          CPU = median user+sys (mean, where the kernel counts in ticks); RSS = peak KiB, waited-for children included; calls = strace -f",
     );
     text
@@ -62,7 +62,8 @@ pub(crate) fn rows(table: &Table, probes: &Probes, runtimes: &[Runtime]) -> Vec<
     let row = |(key, samples): (&Key, &Vec<Sample>)| {
         let middle = median(samples, wall);
         let floor = match key.op {
-            Op::Hello => None,
+            Op::Hello | Op::ExecFloor => None,
+            Op::Exec => median_of(Key { op: Op::ExecFloor, ..key.clone() }),
             Op::Run | Op::Create => median_of(Key { op: Op::Run, runtime: 0, ..key.clone() }),
             _ => median_of(Key { op: Op::Hello, bundle: None, runtime: 0, ..key.clone() }),
         };

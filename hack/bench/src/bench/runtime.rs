@@ -71,13 +71,17 @@ pub(crate) enum Op {
     Run,
     Create,
     Start,
+    /// One more process in the running container.
+    Exec,
+    /// The same by the floor, in the container of whichever runtime.
+    ExecFloor,
     State,
     Kill,
     Delete,
 }
 
 impl Op {
-    pub(crate) const CYCLE: [Op; 5] = [Op::Create, Op::Start, Op::State, Op::Kill, Op::Delete];
+    pub(crate) const CYCLE: [Op; 7] = [Op::Create, Op::Start, Op::Exec, Op::ExecFloor, Op::State, Op::Kill, Op::Delete];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -85,6 +89,8 @@ impl Op {
             Op::Run => "run",
             Op::Create => "create",
             Op::Start => "start",
+            Op::Exec => "exec",
+            Op::ExecFloor => "exec-floor",
             Op::State => "state",
             Op::Kill => "kill",
             Op::Delete => "delete",
@@ -96,6 +102,7 @@ impl Op {
 pub(crate) struct Ground<'a> {
     place: &'a Place,
     limits: bool,
+    floor: String,
     spawner: Spawner,
     count: u64,
 }
@@ -111,7 +118,9 @@ impl<'a> Ground<'a> {
     pub(crate) fn new(place: &'a Place, options: &Options, suffix: &str) -> Res<Ground<'a>> {
         std::fs::create_dir_all(place.dir.join("state")).map_err(|e| format!("state root: {e}"))?;
         let spawner = Spawner::new(&place.dir.join(format!("stderr{suffix}")))?;
-        Ok(Ground { place, limits: options.limits, spawner, count: 0 })
+        let exe = std::env::current_exe().map_err(|e| format!("current_exe: {e}"))?;
+        let floor = exe.with_file_name(FLOOR).to_string_lossy().into_owned();
+        Ok(Ground { place, limits: options.limits, floor, spawner, count: 0 })
     }
 
     pub(crate) fn scratch(&self, name: &str) -> String {
@@ -189,7 +198,7 @@ impl<'a> Ground<'a> {
         words
     }
 
-    /// create, start, state, kill, delete of one container; `before` each, `after` each with its sample.
+    /// create, start, exec, state, kill, delete of one container; `before` each, `after` each with its sample.
     pub(crate) fn cycle(
         &mut self,
         runtime: &Runtime,
@@ -204,13 +213,18 @@ impl<'a> Ground<'a> {
         let mut pid = 0;
         for op in Op::CYCLE {
             let mut words = wrap(op);
-            words.extend(self.verb(runtime, op.name()));
-            if op == Op::Create {
-                words.extend(["--bundle", &dir, "--pid-file", &pid_file].map(str::to_owned));
+            match op {
+                // where systemd makes the cgroups their paths are its affair
+                Op::ExecFloor if self.place.systemd => continue,
+                Op::ExecFloor => words.extend(self.exec_floor_words(runtime, bundle, pid)),
+                _ => words.extend(self.verb(runtime, op.name())),
             }
-            words.push(id.clone());
-            if op == Op::Kill {
-                words.push("KILL".to_owned());
+            match op {
+                Op::Create => words.extend(["--bundle", &dir, "--pid-file", &pid_file, &id].map(str::to_owned)),
+                Op::Exec => words.extend([&id, "true"].map(str::to_owned)),
+                Op::ExecFloor => {}
+                Op::Kill => words.extend([&id, "KILL"].map(str::to_owned)),
+                _ => words.push(id.clone()),
             }
             let command = Command::new(&words)?;
             before();
@@ -225,6 +239,12 @@ impl<'a> Ground<'a> {
         }
         spawn::reap_strays();
         Ok(())
+    }
+
+    fn exec_floor_words(&self, runtime: &Runtime, bundle: Bundle, pid: i32) -> Vec<String> {
+        let cgroup = bundle::cgroup(self.place, &runtime.name, bundle);
+        let words = [&self.floor, "exec", &pid.to_string(), bundle.name(), &cgroup, &self.place.layout.word()];
+        words.map(str::to_owned).to_vec()
     }
 
     fn verb(&self, runtime: &Runtime, verb: &str) -> Vec<String> {

@@ -30,6 +30,24 @@ pub(crate) fn become_true(job: &Job) -> Done<()> {
     mounts(job)?;
     enter_root(job)?;
     identity(job)?;
+    execute_true()
+}
+
+/// The same in the namespaces of `init`, a pidfd; returns only with an error.
+pub(crate) fn become_true_beside(job: &Job, init: i32) -> Done<()> {
+    cgroups::join(job)?;
+    let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    if job.full {
+        crate::sys::write_file(c"/proc/self/oom_score_adj", shape::OOM_SCORE_ADJ_FULL.to_string().as_bytes())?;
+    }
+    sys!(setns, init, namespaces | if job.full { libc::CLONE_NEWCGROUP } else { 0 }; "the namespaces")?;
+    sys!(setsid; "")?;
+    sys!(keyctl, KEYCTL_JOIN_SESSION_KEYRING, c"_ses.floor"; "session keyring")?;
+    identity(job)?;
+    execute_true()
+}
+
+fn execute_true() -> Done<()> {
     let args = [c"true".as_ptr(), null()];
     let env =
         [c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".as_ptr(), c"TERM=xterm".as_ptr(), null()];

@@ -6,6 +6,8 @@
 //!
 //! ```text
 //! floor min|full|min-limits|full-limits ROOTFS CGROUP [HIERARCHY:HIERARCHY:…|v2]
+//! floor exec PID min|full CGROUP HIERARCHY:HIERARCHY:…|v2
+//!                              one more process in the container whose init is PID
 //! floor hello                  the start and end of a small static program: the floor of state, start, kill, delete
 //! floor rss FILE PROGRAM ARG…  runs it and writes its peak RSS (KiB): see `launch`
 //! ```
@@ -60,11 +62,12 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["rss", file, program @ ..] if !program.is_empty() => launch::report_peak(file, program),
+        ["exec", pid, kind, cgroup, hierarchies] => exec(pid, kind, cgroup, hierarchies),
         [kind, rootfs, cgroup] => run(kind, rootfs, cgroup, &shape::HIERARCHIES),
         [kind, rootfs, cgroup, hierarchies] => run(kind, rootfs, cgroup, &hierarchies.split(':').collect::<Vec<_>>()),
         _ => {
             eprintln!(
-                "usage: floor min|full|min-limits|full-limits ROOTFS CGROUP [HIERARCHY:…|v2]\n       floor hello\n       floor rss FILE PROGRAM ARG…"
+                "usage: floor min|full|min-limits|full-limits ROOTFS CGROUP [HIERARCHY:…|v2]\n       floor exec PID min|full CGROUP HIERARCHY:…|v2\n       floor hello\n       floor rss FILE PROGRAM ARG…"
             );
             ExitCode::from(2)
         }
@@ -82,13 +85,27 @@ fn run(kind: &str, rootfs: &str, cgroup: &str, hierarchies: &[&str]) -> ExitCode
             return ExitCode::from(2);
         }
     };
+    let job = Job { full, limits, rootfs: rootfs.to_owned(), cgroups: cgroups(cgroup, hierarchies) };
+    ended(whole_life(&job))
+}
+
+/// Only an init's namespaces are joined, and its cgroup.
+fn exec(pid: &str, kind: &str, cgroup: &str, hierarchies: &str) -> ExitCode {
+    let cgroups = cgroups(cgroup, &hierarchies.split(':').collect::<Vec<_>>());
+    let job = Job { full: kind == "full", limits: false, rootfs: String::new(), cgroups };
+    ended(beside(&job, pid.parse().unwrap_or(0)))
+}
+
+fn cgroups(cgroup: &str, hierarchies: &[&str]) -> Cgroups {
     let group = |h: &&str| Group { hierarchy: (*h).to_owned(), path: format!("/sys/fs/cgroup/{h}/{cgroup}") };
-    let cgroups = match hierarchies {
+    match hierarchies {
         ["v2"] => Cgroups::V2(format!("/sys/fs/cgroup/{cgroup}")),
         v1 => Cgroups::V1(v1.iter().map(group).collect()),
-    };
-    let job = Job { full, limits, rootfs: rootfs.to_owned(), cgroups };
-    match whole_life(&job) {
+    }
+}
+
+fn ended(status: Done<i32>) -> ExitCode {
+    match status {
         Ok(0) => ExitCode::SUCCESS,
         Ok(status) => {
             eprintln!("floor: the container ended with wait status {status:#x}");
@@ -117,6 +134,23 @@ fn whole_life(job: &Job) -> Done<i32> {
     let status = sys::wait(child);
     cgroups::remove(job)?;
     status
+}
+
+fn beside(job: &Job, pid: i32) -> Done<i32> {
+    let init = sys!(pidfd_open, pid, 0; "the init")? as i32;
+    sys!(setns, init, libc::CLONE_NEWPID; "the pid namespace")?;
+    let cgroup = match &job.cgroups {
+        Cgroups::V1(_) => None,
+        Cgroups::V2(path) => Some(sys::open_directory(path)?),
+    };
+    let child = sys::clone(0, cgroup)?;
+    if child == 0 {
+        if let Err(failed) = container::become_true_beside(job, init) {
+            complain(&failed);
+        }
+        let _ = sys!(exit_group, 125; "");
+    }
+    sys::wait(child)
 }
 
 fn complain(failed: &Failed) {

@@ -78,11 +78,11 @@ pub(crate) mod number {
     pub(crate) use libc::{
         SYS_bpf as bpf, SYS_capset as capset, SYS_chdir as chdir, SYS_clone3 as clone3, SYS_close as close,
         SYS_execve as execve, SYS_exit_group as exit_group, SYS_ioctl as ioctl, SYS_keyctl as keyctl,
-        SYS_mkdir as mkdir, SYS_mknod as mknod, SYS_mount as mount, SYS_open as open, SYS_pivot_root as pivot_root,
-        SYS_prctl as prctl, SYS_prlimit64 as prlimit64, SYS_rmdir as rmdir, SYS_seccomp as seccomp,
-        SYS_setgroups as setgroups, SYS_sethostname as sethostname, SYS_setsid as setsid, SYS_socket as socket,
-        SYS_symlink as symlink, SYS_umask as umask, SYS_umount2 as umount2, SYS_unshare as unshare, SYS_wait4 as wait4,
-        SYS_write as write,
+        SYS_mkdir as mkdir, SYS_mknod as mknod, SYS_mount as mount, SYS_open as open, SYS_pidfd_open as pidfd_open,
+        SYS_pivot_root as pivot_root, SYS_prctl as prctl, SYS_prlimit64 as prlimit64, SYS_rmdir as rmdir,
+        SYS_seccomp as seccomp, SYS_setgroups as setgroups, SYS_sethostname as sethostname, SYS_setns as setns,
+        SYS_setsid as setsid, SYS_socket as socket, SYS_symlink as symlink, SYS_umask as umask, SYS_umount2 as umount2,
+        SYS_unshare as unshare, SYS_wait4 as wait4, SYS_write as write,
     };
 }
 

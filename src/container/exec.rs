@@ -1,0 +1,159 @@
+//! What an exec wants to know of its container.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+
+use crate::cgroup::{self, freezer};
+use crate::error::{Call, Context, Error, Result};
+use crate::plan::cgroupfs::Placement;
+use crate::state::process::Process;
+use crate::state::record::{Phase, Record};
+use crate::state::store::{Entry, Store};
+use crate::sys::root::Root;
+
+/// A container in which a process can be run.
+#[derive(Debug)]
+pub struct Target {
+    pub entry: Entry,
+    pub record: Record,
+    pub init: Process,
+}
+
+/// Finds the container; with it a pidfd of its init.
+///
+/// # Errors
+/// `does not exist`; `container not running`; it is paused.
+pub fn enter(store: &Store, id: &str, ignore_paused: bool) -> Result<(Target, OwnedFd)> {
+    let entry = store.enter(id)?;
+    let record = entry.load_created()?;
+    let stopped = || Error::new("cannot exec in a stopped container: container not running");
+    let init = match (record.phase, record.init) {
+        (Phase::Created, Some(init)) => init,
+        _ if entry.is_busy()? => return Err(Error::new("cannot exec in a container that is being created")),
+        _ => return Err(stopped()),
+    };
+    let pidfd = init.open()?.ok_or_else(stopped)?;
+    // with the option it is made now, and runs when the container does again
+    if !ignore_paused && freezer::is_frozen(&record.placement) {
+        return Err(Error::new("cannot exec in a paused container (use --ignore-paused to override)"));
+    }
+    Ok((Target { entry, record, init }, pidfd))
+}
+
+/// The cgroups for the process: the container's, or with `--cgroup` some below them.
+///
+/// # Errors
+/// A path that leads out, a controller that there is not.
+pub fn placement(record: &Record, below: &[String]) -> Result<Placement> {
+    cgroup::below(&record.placement, below).context(|| "--cgroup".to_owned())
+}
+
+/// No honest passwd or group file is larger.
+const MAX_DATABASE: usize = 16 << 20;
+
+/// What `--user` says: numbers, or names that the container's own files know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct User {
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+}
+
+impl User {
+    /// `1`, `1:2`, `name`, `name:group`. A number is never taken for a name (CVE-2026-30892).
+    ///
+    /// # Errors
+    /// A name that the container does not know.
+    pub fn find(text: &str, record: &Record) -> Result<Self> {
+        let (user, group) = match text.split_once(':') {
+            Some((user, group)) => (user, Some(group)),
+            None => (text, None),
+        };
+        let find = || {
+            let mut found = match number(user)? {
+                Some(uid) => Self { uid: Some(uid), gid: None },
+                None => by_name(record, "/etc/passwd", user).map(|[uid, gid]| Self { uid, gid })?.known(
+                    user,
+                    "user",
+                    "/etc/passwd",
+                )?,
+            };
+            if let Some(group) = group {
+                found.gid = match number(group)? {
+                    Some(gid) => Some(gid),
+                    None => {
+                        let [gid, _] = by_name(record, "/etc/group", group)?;
+                        Self { uid: gid, gid }.known(group, "group", "/etc/group")?.gid
+                    }
+                };
+            }
+            Ok(found)
+        };
+        find().context(|| format!("--user {text}"))
+    }
+
+    fn known(self, name: &str, what: &str, file: &str) -> Result<Self> {
+        match self.uid {
+            Some(_) => Ok(self),
+            None => {
+                Err(Error::new(format!("unable to find {what} {name}: no matching entries in the container's {file}")))
+            }
+        }
+    }
+}
+
+/// None: it is a name.
+fn number(text: &str) -> Result<Option<u32>> {
+    if text.is_empty() {
+        return Err(Error::new("a user or group must not be empty"));
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(None);
+    }
+    match text.parse() {
+        // -1 means "leave it" to the kernel
+        Ok(id) if id != u32::MAX => Ok(Some(id)),
+        _ => Err(Error::new(format!("{text} is no id: they go up to 4294967294"))),
+    }
+}
+
+/// The third and fourth field of the line of `name`.
+fn by_name(record: &Record, file: &str, name: &str) -> Result<[Option<u32>; 2]> {
+    let text = read_inside(record, file).context(|| format!("read the container's {file}"))?;
+    let line = text.lines().find(|line| line.split(':').next() == Some(name));
+    let mut numbers = line.into_iter().flat_map(|line| line.split(':').skip(2)).map(|field| field.parse().ok());
+    Ok([numbers.next().flatten(), numbers.next().flatten()])
+}
+
+/// A file of the container's, resolved inside its root. Only a regular one: a FIFO would make us wait for ever.
+fn read_inside(record: &Record, file: &str) -> Result<String> {
+    let root = format!("/proc/{}/root", record.pid());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = open(&root, flags, Mode::empty()).call(|| format!("open {root}"))?;
+    let file = Root::new(&root)
+        .open(Path::new(file), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+        .call(|| "open".to_owned())?;
+    let stat = fstat(&file).call(|| "fstat".to_owned())?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Error::new("it is no regular file"));
+    }
+    let mut text = Vec::new();
+    use std::io::Read;
+    std::fs::File::from(file).take(MAX_DATABASE as u64).read_to_end(&mut text).call(|| "read".to_owned())?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn numbers_are_never_names() {
+        assert_eq!(number("0").expect("a number"), Some(0));
+        assert_eq!(number("4294967294").expect("a number"), Some(u32::MAX - 1));
+        assert_eq!(number("web").expect("a name"), None);
+        assert_eq!(number("-1").expect("a name"), None);
+        assert!(number("4294967295").is_err() && number("99999999999").is_err() && number("").is_err());
+    }
+}

@@ -1,0 +1,109 @@
+//! One more process for a container that runs.
+
+use std::os::fd::OwnedFd;
+
+use crate::cgroup;
+use crate::config::Config;
+use crate::container::exec::Target;
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::plan::step::{Asset, Event};
+use crate::sys::clone::Child;
+use crate::sys::pidfd;
+
+use super::channel::{Channel, Message};
+use super::spawn::{self, HandOver};
+use super::{assets, tune};
+
+/// All that an exec needs.
+pub struct Order<'a> {
+    pub target: &'a Target,
+    /// The container's, with the process to be run.
+    pub config: &'a Config,
+    pub plan: &'a Plan,
+    pub hand_over: HandOver,
+}
+
+/// The process, which runs the user's program.
+pub struct Running {
+    pub child: Child,
+    /// The master of its terminal, where this process relays.
+    pub console: Option<OwnedFd>,
+}
+
+/// Runs the process in the container whose init is behind `pidfd`.
+///
+/// # Errors
+/// `container not running`; any step's. The process is gone then.
+pub fn exec(order: &Order<'_>, pidfd: OwnedFd) -> Result<Running> {
+    let Order { target: Target { entry, record, init }, plan, .. } = order;
+    let mut assets = assets::open_all(&plan.assets, entry)?;
+    if let Some(place) = plan.assets.iter().position(|entry| entry.asset == Asset::Init) {
+        assets[place] = Some(pidfd);
+    }
+    let state = |status: &str, _: i32| record.oci_state(status, init.pid);
+    let other = || cgroup::of(init.pid);
+    let spawned = spawn::spawn(plan, assets, &state, Some(&other));
+    // a pid namespace and a cgroup end with the init
+    let (child, channel) = spawned.map_err(|error| if init.runs() { error } else { not_running() })?;
+    let mut birth = Birth { order, child: Some(child), console: None };
+    match birth.bring_up(&channel) {
+        Ok(()) => {
+            let Birth { child, console, .. } = birth;
+            Ok(Running { child: child.ok_or_else(|| Error::new("no child was made"))?, console })
+        }
+        Err(error) => {
+            birth.take_back();
+            Err(if init.runs() { error } else { not_running() })
+        }
+    }
+}
+
+fn not_running() -> Error {
+    Error::new("container not running")
+}
+
+struct Birth<'a> {
+    order: &'a Order<'a>,
+    child: Option<Child>,
+    console: Option<OwnedFd>,
+}
+
+impl Birth<'_> {
+    fn bring_up(&mut self, channel: &Channel) -> Result<()> {
+        let Order { plan, hand_over, .. } = self.order;
+        let pid = self.child.as_ref().map_or(0, |child| child.pid);
+        tune::all(&plan.after_clone, pid)?;
+        self.until_ready(channel, pid)?;
+        tune::all(&plan.at_ready, pid)?;
+        if let Some(child) = &self.child {
+            hand_over.run(child)?;
+        }
+        channel.send(&Message::Go { pid })?;
+        spawn::until_exec(channel)
+    }
+
+    fn until_ready(&mut self, channel: &Channel, pid: i32) -> Result<()> {
+        let Order { config, target: Target { record, .. }, .. } = self.order;
+        loop {
+            match channel.receive()? {
+                Some((Message::Event(Event::Ready), _)) => return Ok(()),
+                Some((Message::Listener, Some(listener))) => {
+                    spawn::send_listener(config, record, "running", pid, &listener)?;
+                }
+                Some((Message::Console, master)) => self.console = master,
+                Some((Message::Fault(error), _)) => return Err(error),
+                Some((message, _)) => return Err(Error::new(format!("unexpected message: {message:?}"))),
+                None => return Err(spawn::autopsy(self.child.take(), None)),
+            }
+        }
+    }
+
+    fn take_back(self) {
+        if let Some(child) = self.child {
+            let _ = pidfd::send_signal(&child.pidfd, libc::SIGKILL);
+            let _ = pidfd::wait(&child.pidfd);
+        }
+        self.order.hand_over.take_back();
+    }
+}

@@ -1,0 +1,185 @@
+//! Around the clone: what a birth and an exec have in common.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, open, rename};
+use rustix::io::Errno;
+
+use crate::cgroup;
+use crate::config::Config;
+use crate::error::{Call, Context, Error, Result};
+use crate::init::Init;
+use crate::plan::Plan;
+use crate::plan::cgroupfs::{Hierarchies, Placement};
+use crate::plan::step::{Asset, AssetEntry, Cpus, NamespaceKind};
+use crate::state::record::Record;
+use crate::sys::clone::{self, Child};
+use crate::sys::fd::close_all;
+use crate::sys::{pidfd, proc, sched};
+
+use super::assets;
+use super::channel::{Channel, Message, send_fd};
+
+/// Another cgroup for a child that the first one does not take.
+pub(super) type OtherCgroup<'a> = &'a dyn Fn() -> Result<PathBuf>;
+
+/// Clones; the child runs the plan's steps. `state` makes the OCI state document of a status and a pid.
+pub(super) fn spawn(
+    plan: &Plan,
+    assets: Vec<Option<OwnedFd>>,
+    state: &dyn Fn(&str, i32) -> String,
+    other_cgroup: Option<OtherCgroup<'_>>,
+) -> Result<(Child, Channel)> {
+    let mut cgroup = match &plan.placement.hierarchies {
+        Hierarchies::V2 { directory } if plan.spawn.into_cgroup => Some(open_directory(directory)?),
+        _ => None,
+    };
+    let (ours, theirs) = Channel::pair()?;
+    let flags = plan.spawn.namespaces.iter().fold(0, |flags, kind| flags | kind.flag());
+    if let Some(cpus) = &plan.spawn.affinity {
+        begin_on(cpus)?;
+    }
+    let restore = plan.spawn.join_pid.map(|id| enter_pid_namespace(&assets, &plan.assets, id.0)).transpose()?.flatten();
+    let mut parts = Some((ours, theirs, assets));
+    let mut birth = |cgroup: Option<&OwnedFd>| {
+        clone::clone3(flags, cgroup.map(AsFd::as_fd), || {
+            let Some((ours, theirs, assets)) = parts.take() else { clone::exit(1) };
+            // else the init would never see the end of the stream
+            drop(ours);
+            Init::new(theirs, assets, &plan.assets, state).run(&plan.steps)
+        })
+    };
+    let mut child = birth(cgroup.as_ref());
+    if let (Err(Errno::BUSY), Some(other)) = (&child, other_cgroup) {
+        cgroup = Some(open_directory(&other()?)?);
+        child = birth(cgroup.as_ref());
+    }
+    let (ours, _, assets) = parts.ok_or_else(|| Error::new("no channel"))?;
+    close_all(assets.into_iter().flatten().collect());
+    if let Some(own) = restore {
+        clone::setns(own, NamespaceKind::Pid.flag()).call(|| "setns".to_owned())?;
+    }
+    child.call(|| "clone3".to_owned()).map(|child| (child, ours))
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .call(|| format!("open {}", path.display()))
+}
+
+/// The child inherits it, and this process does no more than wait for it.
+fn begin_on(cpus: &Cpus) -> Result<()> {
+    sched::set_affinity(&cpus.0)
+        .call(|| "sched_setaffinity".to_owned())
+        .context(|| format!("begin on the CPUs {cpus}"))
+        .at(|| "/process/execCPUAffinity/initial".to_owned())
+}
+
+/// setns(2) with a pid namespace acts on children only. Gives back our own, to be restored for hooks; an exec, which
+/// enters that of an init, makes no other child.
+fn enter_pid_namespace(assets: &[Option<OwnedFd>], entries: &[AssetEntry], id: usize) -> Result<Option<OwnedFd>> {
+    let own = match entries.get(id) {
+        Some(AssetEntry { asset: Asset::Init, .. }) => None,
+        _ => Some(proc::open_self("ns/pid", OFlags::RDONLY).call(|| "open /proc/self/ns/pid".to_owned())?),
+    };
+    let target = assets.get(id).and_then(Option::as_ref).ok_or_else(|| Error::new("the pid namespace is not open"))?;
+    clone::setns(target, NamespaceKind::Pid.flag())
+        .call(|| "setns".to_owned())
+        .context(|| "join the pid namespace".to_owned())
+        .at(|| "/linux/namespaces".to_owned())?;
+    Ok(own)
+}
+
+/// The end of the stream is the execve.
+pub(super) fn until_exec(channel: &Channel) -> Result<()> {
+    match channel.receive()? {
+        None => Ok(()),
+        Some((Message::Fault(error), _)) => Err(error),
+        Some((message, _)) => Err(Error::new(format!("unexpected message of the container's init: {message:?}"))),
+    }
+}
+
+/// How an init ended that said nothing; `fresh` is a cgroup in which nobody else can have been killed.
+pub(super) fn autopsy(child: Option<Child>, fresh: Option<&Placement>) -> Error {
+    let status = child.and_then(|child| pidfd::wait(&child.pidfd).ok());
+    if status == Some(128 + libc::SIGKILL) && fresh.is_some_and(cgroup::oom_killed) {
+        return out_of_memory();
+    }
+    Error::new(match status {
+        Some(status @ 129..) => format!("the container's init was killed by signal {}", status - 128),
+        Some(status) => format!("the container's init ended with status {status}"),
+        None => "the container's init is gone".to_owned(),
+    })
+}
+
+/// The filter's notification fd goes to whoever listens, with what it is about: config-linux.md, Container Process
+/// State.
+pub(super) fn send_listener(
+    config: &Config,
+    record: &Record,
+    status: &str,
+    pid: i32,
+    listener: &OwnedFd,
+) -> Result<()> {
+    let target = config.seccomp.as_ref().and_then(|seccomp| seccomp.listener.as_ref());
+    let Some(target) = target else { return Err(Error::new("a seccomp listener that nobody asked for")) };
+    let send = || {
+        let state = record.oci_state(status, record.init.map_or(pid, |init| init.pid));
+        let mut document = serde_json::json!({
+            "ociVersion": record.oci_version,
+            "fds": ["seccompFd"],
+            "pid": pid,
+            "state": serde_json::from_str::<serde_json::Value>(&state).map_err(|error| Error::new(error.to_string()))?,
+        });
+        if let Some(metadata) = &target.metadata {
+            document["metadata"] = metadata.as_str().into();
+        }
+        let socket = assets::connect_to(&target.path)?;
+        send_fd(socket.as_fd(), document.to_string().as_bytes(), listener.as_fd())
+    };
+    send().context(|| "hand over the seccomp listener".to_owned()).at(|| "/linux/seccomp/listenerPath".to_owned())
+}
+
+/// What the caller asks to be told of the process.
+#[derive(Debug, Clone, Default)]
+pub struct HandOver {
+    pub pid_file: Option<PathBuf>,
+    pub pidfd_socket: Option<PathBuf>,
+}
+
+impl HandOver {
+    pub(super) fn run(&self, child: &Child) -> Result<()> {
+        let pid = child.pid;
+        if let Some(path) = &self.pid_file {
+            write_pid_file(path, pid).context(|| format!("write the pid file {}", path.display()))?;
+        }
+        if let Some(path) = &self.pidfd_socket {
+            let send = || send_fd(assets::connect_to(path)?.as_fd(), pid.to_string().as_bytes(), child.pidfd.as_fd());
+            send().context(|| format!("send the pidfd to {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_back(&self) {
+        if let Some(path) = &self.pid_file {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Renamed into place: a watcher never reads half a number.
+fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    let temporary = path.with_file_name(name);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let file =
+        open(&temporary, flags, Mode::from_raw_mode(0o644)).call(|| format!("create {}", temporary.display()))?;
+    rustix::io::write(&file, pid.to_string().as_bytes()).call(|| "write".to_owned())?;
+    rename(&temporary, path).call(|| "rename".to_owned())
+}
+
+pub(super) fn out_of_memory() -> Error {
+    Error::new("container init was OOM-killed (memory limit too low?)").at("/linux/resources/memory/limit")
+}

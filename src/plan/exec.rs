@@ -1,0 +1,81 @@
+//! The plan of an exec: another process for a container that exists, made of the same steps.
+
+use crate::config::{Config, ExecAffinity, Namespaces};
+use crate::error::Result;
+use crate::host::Host;
+
+use super::cgroupfs::{Hierarchies, Placement};
+use super::process;
+use super::step::{Asset, NamespaceKind, Spawn, Step};
+use super::{Draft, Plan, Request, create};
+
+/// The plan for one more process in a container: `config` is the container's with the process to be run in place of
+/// its own, `placement` the cgroups that it joins.
+///
+/// # Errors
+/// As for a create.
+pub fn exec(config: &Config, host: &Host, request: &Request, placement: Placement) -> Result<Plan> {
+    create::check_console(config, request)?;
+    let mut draft = Draft::default();
+    let init = draft.asset(Asset::Init, None);
+    let wanted = &config.namespaces;
+    let spawn = Spawn {
+        into_cgroup: matches!(placement.hierarchies, Hierarchies::V2 { .. }),
+        join_pid: (!wanted.pid.is_host()).then_some(init),
+        affinity: config.process.exec_affinity.initial.clone(),
+        ..Spawn::default()
+    };
+    draft.step(Step::Setsid);
+    // seen by the container's processes from its birth on, while it still holds what is the host's (CVE-2016-9962)
+    draft.step(Step::NotDumpable);
+    if let Hierarchies::V1 { directories } = &placement.hierarchies {
+        draft.step(Step::JoinCgroup { directories: directories.clone() });
+    }
+    affinity(&mut draft, &config.process.exec_affinity);
+    let namespaces = of_its_own(wanted);
+    if !namespaces.is_empty() {
+        draft.step(Step::EnterNamespaces { init, namespaces });
+    }
+    if wanted.mount.is_host() {
+        draft.step_at("/root/path", Step::Chroot { path: request.rootfs.clone() });
+    }
+    process::terminal(&mut draft, config, request);
+    let widened = process::attributes(&mut draft, config, host, request);
+    process::last_steps(&mut draft, config, request, widened)?;
+    let (after_clone, at_ready) = process::tunes(config);
+    Ok(Plan {
+        placement,
+        assets: draft.assets,
+        spawn,
+        after_clone,
+        steps: draft.steps,
+        at_ready,
+        warnings: draft.warnings,
+        notes: draft.notes,
+        ..Plan::default()
+    })
+}
+
+/// With an initial affinity alone the specification leaves the rest to the kernel.
+fn affinity(draft: &mut Draft, asked: &ExecAffinity) {
+    match asked {
+        ExecAffinity { last: Some(cpus), .. } => {
+            draft.step_at("/process/execCPUAffinity/final", Step::Affinity { cpus: Some(cpus.clone()) });
+        }
+        ExecAffinity { initial: Some(_), .. } => {}
+        ExecAffinity { .. } => draft.step(Step::Affinity { cpus: None }),
+    }
+}
+
+/// Those that are not the host's. setns(2) with a pidfd enters them all in one call.
+fn of_its_own(namespaces: &Namespaces) -> Vec<NamespaceKind> {
+    let kinds = [
+        (NamespaceKind::Cgroup, &namespaces.cgroup),
+        (NamespaceKind::Ipc, &namespaces.ipc),
+        (NamespaceKind::Mount, &namespaces.mount),
+        (NamespaceKind::Network, &namespaces.network),
+        (NamespaceKind::Time, &namespaces.time),
+        (NamespaceKind::Uts, &namespaces.uts),
+    ];
+    kinds.into_iter().filter(|(_, namespace)| !namespace.is_host()).map(|(kind, _)| kind).collect()
+}
