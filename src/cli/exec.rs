@@ -1,5 +1,6 @@
 //! `exec`: one more process in a container.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -7,7 +8,7 @@ use clap::Parser;
 use crate::config::Config;
 use crate::config::exec::Overrides;
 use crate::config::{Hooks, Process};
-use crate::container::exec::{self, User};
+use crate::container::exec::{self, Target, User};
 use crate::error::{Call, Context, Error, Result};
 use crate::host::Host;
 use crate::launch::exec::{Order, Running};
@@ -96,8 +97,13 @@ pub(super) fn execute(arguments: Arguments, options: &Options) -> Result<i32> {
 }
 
 fn exec(arguments: &Arguments, options: &Options) -> Result<i32> {
-    let store = options.store();
-    let (target, init) = exec::enter(&store, &arguments.id, arguments.ignore_paused)?;
+    let (target, init) = exec::enter(&options.store(), &arguments.id, arguments.ignore_paused)?;
+    // with the init end its namespaces, its cgroup and the state: whatever was missed then, this is why
+    let why = |error| if target.init.runs() { error } else { Error::new("container not running") };
+    run(arguments, &target, init).map_err(why)
+}
+
+fn run(arguments: &Arguments, target: &Target, init: OwnedFd) -> Result<i32> {
     let record = &target.record;
     let mut config = Config::parse(&target.entry.config()?)?;
     config.hooks = Hooks::default();
@@ -109,7 +115,7 @@ fn exec(arguments: &Arguments, options: &Options) -> Result<i32> {
     bundle::warn(&plan);
     let signals = if arguments.detach { None } else { Some(Signals::block()?) };
     let hand_over = HandOver { pid_file: arguments.pid_file.clone(), pidfd_socket: arguments.pidfd_socket.clone() };
-    let order = Order { target: &target, config: &config, plan: &plan, hand_over };
+    let order = Order { target, config: &config, plan: &plan, hand_over };
     let Running { child, console } = crate::launch::exec::exec(&order, init)?;
     match signals {
         Some(signals) => supervise(&child, &signals, console, None),
@@ -120,8 +126,11 @@ fn exec(arguments: &Arguments, options: &Options) -> Result<i32> {
 /// `--process`, or the container's own with what the options change.
 fn process(arguments: &Arguments, of_container: Process, record: &Record) -> Result<Process> {
     if let Some(path) = &arguments.process {
-        let parse = || Process::parse(&std::fs::read(path).call(|| "read".to_owned())?, &mut Vec::new());
-        return parse().map_err(|error| error.path(path)).context(|| format!("read {}", path.display()));
+        let mut warnings = Vec::new();
+        let mut parse = || Process::parse(&std::fs::read(path).call(|| "read".to_owned())?, &mut warnings);
+        let process = parse().map_err(|error| error.path(path)).context(|| format!("read {}", path.display()))?;
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        return Ok(process);
     }
     if arguments.command.is_empty() {
         return Err(Error::new("a program to run is wanted, or --process").hint("see --help"));

@@ -161,3 +161,33 @@ fn number(bytes: &[u8], offset: usize, length: usize, big_endian: bool) -> Optio
     let add = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
     Some(if big_endian { bytes.iter().fold(0, add) } else { bytes.iter().rev().fold(0, add) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_of_any_bytes_is_read_within_bounds() {
+        for length in 0..HEAD {
+            let mut head = vec![0xff; length];
+            assert_eq!(Elf::parse(&head).is_some(), length >= 46, "{length}");
+            if let Some(byte) = head.get_mut(4) {
+                *byte = 2;
+            }
+            assert_eq!(Elf::parse(&head).is_some(), length >= 58, "{length}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_both_byte_orders() {
+        assert_eq!(number(&[1, 2, 3], 1, 2, true), Some(0x203));
+        assert_eq!(number(&[1, 2, 3], 1, 2, false), Some(0x302));
+        assert_eq!(number(&[1, 2, 3], usize::MAX, 2, false), None);
+    }
+
+    #[test]
+    fn a_program_that_runs_has_no_fault() {
+        assert_eq!(fault("/proc/self/exe", 0), None);
+        assert!(fault("/proc/self/nothing", 0).is_some_and(|fault| fault.ends_with("does not exist")));
+    }
+}

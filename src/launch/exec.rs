@@ -34,7 +34,7 @@ pub struct Running {
 /// Runs the process in the container whose init is behind `pidfd`.
 ///
 /// # Errors
-/// `container not running`; any step's. The process is gone then.
+/// Any step's. The process is gone then.
 pub fn exec(order: &Order<'_>, pidfd: OwnedFd) -> Result<Running> {
     let Order { target: Target { entry, record, init }, plan, .. } = order;
     let mut assets = assets::open_all(&plan.assets, entry)?;
@@ -43,9 +43,7 @@ pub fn exec(order: &Order<'_>, pidfd: OwnedFd) -> Result<Running> {
     }
     let state = |status: &str, _: i32| record.oci_state(status, init.pid);
     let other = || cgroup::of(init.pid);
-    let spawned = spawn::spawn(plan, assets, &state, Some(&other));
-    // a pid namespace and a cgroup end with the init
-    let (child, channel) = spawned.map_err(|error| if init.runs() { error } else { not_running() })?;
+    let (child, channel) = spawn::spawn(plan, assets, &state, Some(&other))?;
     let mut birth = Birth { order, child: Some(child), console: None };
     match birth.bring_up(&channel) {
         Ok(()) => {
@@ -54,13 +52,9 @@ pub fn exec(order: &Order<'_>, pidfd: OwnedFd) -> Result<Running> {
         }
         Err(error) => {
             birth.take_back();
-            Err(if init.runs() { error } else { not_running() })
+            Err(error)
         }
     }
-}
-
-fn not_running() -> Error {
-    Error::new("container not running")
 }
 
 struct Birth<'a> {
