@@ -395,16 +395,19 @@ fn updates(cx: &Cx) -> Res {
     let directory = if is_v2() { Some(v2_directory(&b)?) } else { None };
     let c = cx.up(&b)?;
     cx.hears(&c, "up")?;
-    let before = if is_v2() { loaded_device_programs()? } else { 0 };
-    // systemd takes its time, and keeps two programs of its own to attach when it reloads
-    let (rounds, its_own) = if cx.options.systemd() { (100, 3) } else { (1000, 0) };
+    // systemd takes its time, and keeps programs of its own to attach when it reloads
+    let (rounds, settled) = if cx.options.systemd() { (100, 10) } else { (1000, 0) };
+    let mut before = if is_v2() { loaded_device_programs()? } else { 0 };
     for round in 1..=rounds {
+        if round == settled && is_v2() {
+            before = loaded_device_programs()?;
+        }
         updated(cx, &c.id, &rules[round % 2])?;
     }
     same!(c.said(), "up\n", "what the container says");
     if let Some(directory) = directory {
         same!(attached_device_programs(&directory)?.len(), 1, "programs in the cgroup");
-        back_to(before + its_own)?;
+        back_to(before)?;
     } else {
         let pid = cx.pid(&c.id)?;
         let own = text(format!("/proc/{pid}/cgroup"))?;
