@@ -33,6 +33,7 @@ pub fn cases() -> Vec<Case> {
         case("resources::an_out_of_memory_kill", out_of_memory),
         case("resources::too_little_memory_for_the_init", tiny_memory)
             .only(&["ferrun"], "Debian's runc and crun move the init in later, and say something else"),
+        case("resources::true_runs_in_256_kib_and_alone", smallest).differs("runc", "its own init needs megabytes"),
         case("resources::forks_are_refused_at_the_limit", forks),
         case("resources::a_loop_is_throttled", throttled),
         case("resources::the_program_sees_its_cpus", affinity),
@@ -452,6 +453,18 @@ fn tiny_memory(cx: &Cx) -> Res {
         .out()?
         .fails(&["OOM-killed (memory limit too low?) (config.json /linux/resources/memory/limit)"])?;
     ensure!(cgroup::directories(&path).is_empty(), "left: {:?}", cgroup::directories(&path));
+    Ok(())
+}
+
+/// The runtime's own memory is not charged to the container, nor are its processes.
+fn smallest(cx: &Cx) -> Res {
+    has(if is_v2() { "memory.max" } else { "memory.limit_in_bytes" })?;
+    has("pids.max")?;
+    let mut b = cx.bundle()?;
+    b.set("/linux/resources", json!({"memory": {"limit": 256 * 1024}, "pids": {"limit": 1}})).args(&["true"]);
+    for _ in 0..4 {
+        cx.run(&b)?.ok()?;
+    }
     Ok(())
 }
 
