@@ -244,6 +244,14 @@ impl Unborn<'_> {
             return Error::new("container init was OOM-killed (memory limit too low?)")
                 .at("/linux/resources/memory/limit");
         }
+        let plan = self.order.plan;
+        if status == Some(128 + libc::SIGKILL) && plan.placement.unit.is_some() && plan.limits.memory() {
+            // systemd removes the cgroup of an ended scope, and what it counted with it
+            return Error::new(
+                "the container's init was killed by signal 9: perhaps it was OOM-killed (memory limit too low?)",
+            )
+            .at("/linux/resources/memory/limit");
+        }
         Error::new(match status {
             Some(status @ 129..) => format!("the container's init was killed by signal {}", status - 128),
             Some(status) => format!("the container's init ended with status {status}"),
