@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use crate::config::resources::DeviceRule;
 use crate::error::{Call, Context, Error, Result};
 use crate::host::CGROUP_ROOT;
-use crate::plan::cgroupfs::{Hierarchies, Placement};
+use crate::plan::cgroupfs::{Hierarchies, Placement, Unit};
 use crate::sys;
 
 use limits::{Limits, Rule, Version};
@@ -92,21 +92,25 @@ pub fn apply(placement: &Placement, limits: &Limits) -> Result<()> {
 pub fn update(placement: &Placement, limits: &Limits, version: Version) -> Result<()> {
     let undo = settings::update(placement, &limits.settings, limits.check_memory)?;
     let rest = || {
-        if let Some(rules) = &limits.devices {
-            devices::update(placement, rules)?;
+        if let Some(unit) = &placement.unit {
+            tell(unit, placement, limits, version)?;
         }
-        let Some(unit) = &placement.unit else { return Ok(()) };
-        let told = in_force(placement, limits)?;
-        let properties = systemd::unit::changes(unit, &told, version)?;
-        if let (Some(rules), Some(program)) = (&limits.devices, &unit.program) {
-            pin(rules, program)?;
-        }
-        systemd::set(unit, &properties)?;
-        // systemd has written its own, rounded ones, and attached programs of its own
-        settings::update(placement, &told.settings, false)?;
+        // after systemd, which attaches programs of its own
         limits.devices.as_ref().map_or(Ok(()), |rules| devices::update(placement, rules))
     };
     rest().inspect_err(|_| undo.run(placement))
+}
+
+/// Tells systemd what was written.
+fn tell(unit: &Unit, placement: &Placement, limits: &Limits, version: Version) -> Result<()> {
+    let limits = in_force(placement, limits)?;
+    let properties = systemd::unit::changes(unit, &limits, version)?;
+    if let (Some(rules), Some(program)) = (&limits.devices, &unit.program) {
+        pin(rules, program)?;
+    }
+    systemd::set(unit, &properties)?;
+    // systemd has written its own, rounded ones
+    settings::update(placement, &limits.settings, false).map(drop)
 }
 
 /// The same limits with what the files made of those that count from what was there.

@@ -182,7 +182,7 @@ impl Unborn<'_> {
                 Some((message, _)) => {
                     return Err(Error::new(format!("unexpected message of the container's init: {message:?}")));
                 }
-                None => return Err(spawn::autopsy(self.child.take(), Some(&self.order.plan.placement))),
+                None => return Err(self.killed_on_entry().unwrap_or_else(|| self.autopsy())),
             }
         }
     }
@@ -206,9 +206,14 @@ impl Unborn<'_> {
         channel.send(&Message::Go { pid: self.pid() })
     }
 
+    fn autopsy(&mut self) -> Error {
+        spawn::autopsy(self.child.take(), Some(&self.order.plan.placement))
+    }
+
     /// A scope that memory has emptied is gone with all that it counted: what is left is how the init ended.
     fn killed_on_entry(&mut self) -> Option<Error> {
-        let limited = self.order.plan.limits.settings.iter().any(|setting| setting.controller == "memory");
+        let plan = self.order.plan;
+        let limited = plan.placement.unit.is_some() && plan.limits.memory();
         let ended = proc::stat(self.pid()).is_ok_and(|stat| stat.state == b'Z');
         let status = if limited && ended { pidfd::wait(&self.child.take()?.pidfd).ok()? } else { return None };
         (status == 128 + libc::SIGKILL).then(spawn::out_of_memory)

@@ -407,7 +407,8 @@ fn updates(cx: &Cx) -> Res {
     same!(c.said(), "up\n", "what the container says");
     if let Some(directory) = directory {
         same!(attached_device_programs(&directory)?.len(), 1, "programs in the cgroup");
-        back_to(before)?;
+        // systemd keeps the one that it was told of first
+        back_to(before + usize::from(cx.options.systemd()))?;
     } else {
         let pid = cx.pid(&c.id)?;
         let own = text(format!("/proc/{pid}/cgroup"))?;

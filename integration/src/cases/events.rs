@@ -1,6 +1,7 @@
 //! events: the numbers, the stream, what it says when memory runs out, and that it is what runc says.
 
 use crate::case::{Case, Context, Res, broken, case, skip};
+use crate::cases::resources::where_we_limit;
 use crate::cgroup;
 use crate::cx::{Container, Cx};
 use crate::peer::Peer;
@@ -21,7 +22,7 @@ pub fn cases() -> Vec<Case> {
         case("events::stream_ends_with_the_container", end)
             .differs("runc", "on v1 its stream ends when the cgroup is removed"),
         case("events::oom_of_a_child_is_told", oom_child),
-        case("events::oom_of_the_init_is_told_before_the_end", oom_init)
+        where_we_limit(case("events::oom_of_the_init_is_told_before_the_end", oom_init))
             .differs("runc", "on v1 its stream ends when the cgroup is removed"),
         case("events::of_a_stopped_one_is_refused", stopped),
         case("events::of_an_unknown_one_is_refused", absent),
@@ -189,9 +190,6 @@ fn oom_child(cx: &Cx) -> Res {
 }
 
 fn oom_init(cx: &Cx) -> Res {
-    if cx.options.systemd() {
-        return skip("systemd removes the cgroup, and what it has counted, with its last process");
-    }
     let mut b = cx.bundle()?;
     b.sh(&format!("trap 'exec {FILL}' USR1; echo up; while :; do sleep 0.05; done"));
     let c = cx.up(&b)?;

@@ -91,6 +91,11 @@ impl Limits {
         Self::make(resources, version, false)
     }
 
+    /// Whether memory is limited.
+    pub fn memory(&self) -> bool {
+        self.settings.iter().any(|setting| ["memory.max", "memory.limit_in_bytes"].contains(&setting.file.as_str()))
+    }
+
     fn make(resources: &Resources, version: Version, new: bool) -> Result<Self> {
         let mut draft = Draft { new, settings: Vec::new(), notes: Vec::new() };
         match version {

@@ -100,6 +100,7 @@ pub fn properties(
     }
     properties.extend(resources::oom_policy(limits));
     properties.extend(devices::properties(unit, limits)?);
+    properties.extend(devices::program(unit, limits));
     Ok(properties)
 }
 
