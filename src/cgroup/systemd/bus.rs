@@ -1,6 +1,6 @@
 //! A connection to a message bus: method calls one after the other, and signals. Every wait has a deadline.
 //!
-//! zbus does the marshalling. Its connections are not used: they start threads, and this process has one.
+//! zbus does the marshalling. Its connections are not used: they want an async runtime, and no wait has a deadline.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
