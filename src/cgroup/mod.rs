@@ -1,4 +1,4 @@
-//! The container's cgroups: made, emptied, removed. One facade over both versions.
+//! The container's cgroups: made, limited, emptied, removed. One facade over both versions and systemd.
 
 mod controllers;
 pub mod devices;
@@ -22,6 +22,8 @@ use crate::error::{Call, Context, Error, Result};
 use crate::host::CGROUP_ROOT;
 use crate::plan::cgroupfs::{Hierarchies, Placement, Unit};
 use crate::sys;
+
+pub use v2::of;
 
 use limits::{Limits, Rule, Version};
 use systemd::Scope;
@@ -216,15 +218,6 @@ fn check_entered(placement: &Placement, pid: i32) -> Result<()> {
     }
     let planned = planned.iter().map(|directory| directory.display().to_string()).collect::<Vec<_>>().join(", ");
     Err(Error::new(format!("systemd put the process into {}, not into {planned}", own.display())))
-}
-
-/// The cgroup v2 in which process `pid` is: an init that made cgroups of its own has left the one that we gave it, which
-/// takes no processes any more.
-///
-/// # Errors
-/// It is gone, or in none.
-pub fn of(pid: i32) -> Result<PathBuf> {
-    v2::of(pid)
 }
 
 /// Ends every process in the container's cgroups and waits until they are gone.

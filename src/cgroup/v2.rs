@@ -12,8 +12,12 @@ use crate::sys::proc;
 
 use super::{EMPTY_DEADLINE, read, v1, write};
 
-/// Where process `pid` is.
-pub(super) fn of(pid: i32) -> Result<PathBuf> {
+/// The cgroup in which process `pid` is: an init that made cgroups of its own has left the one that we gave it, which
+/// takes no processes any more.
+///
+/// # Errors
+/// It is gone, or in none.
+pub fn of(pid: i32) -> Result<PathBuf> {
     let path = format!("/proc/{pid}/cgroup");
     let text = proc::read(Path::new(&path)).call(|| format!("read {path}"))?;
     let own = text.lines().find_map(|line| line.strip_prefix("0::/"));

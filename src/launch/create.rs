@@ -182,7 +182,7 @@ impl Unborn<'_> {
                 Some((message, _)) => {
                     return Err(Error::new(format!("unexpected message of the container's init: {message:?}")));
                 }
-                None => return Err(self.killed_on_entry().unwrap_or_else(|| self.autopsy())),
+                None => return Err(self.autopsy()),
             }
         }
     }
@@ -200,23 +200,18 @@ impl Unborn<'_> {
         let systemd = cgroup::reach_systemd(&plan.placement)?;
         self.asked_systemd = true;
         cgroup::enter_unit(systemd, &plan.placement, &plan.limits, &plan.properties, self.pid())
-            .map_err(|error| self.killed_on_entry().unwrap_or(error))?;
+            .map_err(|error| if self.has_ended() { self.autopsy() } else { error })?;
         self.entry.save_config(config_json)?;
         self.limit()?;
         channel.send(&Message::Go { pid: self.pid() })
     }
 
-    fn autopsy(&mut self) -> Error {
-        spawn::autopsy(self.child.take(), Some(&self.order.plan.placement))
+    fn has_ended(&self) -> bool {
+        proc::stat(self.pid()).is_ok_and(|stat| stat.state == b'Z')
     }
 
-    /// A scope that memory has emptied is gone with all that it counted: what is left is how the init ended.
-    fn killed_on_entry(&mut self) -> Option<Error> {
-        let plan = self.order.plan;
-        let limited = plan.placement.unit.is_some() && plan.limits.memory();
-        let ended = proc::stat(self.pid()).is_ok_and(|stat| stat.state == b'Z');
-        let status = if limited && ended { pidfd::wait(&self.child.take()?.pidfd).ok()? } else { return None };
-        (status == 128 + libc::SIGKILL).then(spawn::out_of_memory)
+    fn autopsy(&mut self) -> Error {
+        spawn::autopsy(self.child.take(), Some(self.order.plan))
     }
 
     /// As if it had never been tried. What resists is said in the log; the record stays for `delete` then.

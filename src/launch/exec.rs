@@ -42,9 +42,11 @@ pub fn exec(order: &Order<'_>, pidfd: OwnedFd) -> Result<Running> {
         assets[place] = Some(pidfd);
     }
     let state = |status: &str, _: i32| record.oci_state(status, init.pid);
-    let other = || cgroup::of(init.pid);
-    let (child, channel) = spawn::spawn(plan, assets, &state, Some(&other))?;
-    let mut birth = Birth { order, child: Some(child), console: None };
+    let of_init = || cgroup::of(init.pid);
+    // one that was asked for is that or none
+    let other: Option<spawn::OtherCgroup<'_>> = if plan.placement == record.placement { Some(&of_init) } else { None };
+    let (child, channel) = spawn::spawn(plan, assets, &state, other)?;
+    let mut birth = Birth { order, child: Some(child), console: None, handed_over: false };
     match birth.bring_up(&channel) {
         Ok(()) => {
             let Birth { child, console, .. } = birth;
@@ -61,6 +63,8 @@ struct Birth<'a> {
     order: &'a Order<'a>,
     child: Option<Child>,
     console: Option<OwnedFd>,
+    /// From then on the pid file is ours.
+    handed_over: bool,
 }
 
 impl Birth<'_> {
@@ -71,6 +75,7 @@ impl Birth<'_> {
         self.until_ready(channel, pid)?;
         tune::all(&plan.at_ready, pid)?;
         if let Some(child) = &self.child {
+            self.handed_over = true;
             hand_over.run(child)?;
         }
         channel.send(&Message::Go { pid })?;
@@ -98,6 +103,8 @@ impl Birth<'_> {
             let _ = pidfd::send_signal(&child.pidfd, libc::SIGKILL);
             let _ = pidfd::wait(&child.pidfd);
         }
-        self.order.hand_over.take_back();
+        if self.handed_over {
+            self.order.hand_over.take_back();
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::error::{Call, Context, Error, Result};
 use crate::init::Init;
 use crate::plan::Plan;
-use crate::plan::cgroupfs::{Hierarchies, Placement};
+use crate::plan::cgroupfs::Hierarchies;
 use crate::plan::step::{Asset, AssetEntry, Cpus, NamespaceKind};
 use crate::state::record::Record;
 use crate::sys::clone::{self, Child};
@@ -100,17 +100,22 @@ pub(super) fn until_exec(channel: &Channel) -> Result<()> {
     }
 }
 
-/// How an init ended that said nothing; `fresh` is a cgroup in which nobody else can have been killed.
-pub(super) fn autopsy(child: Option<Child>, fresh: Option<&Placement>) -> Error {
+/// How an init ended that said nothing; `fresh` is the plan of a container in which nobody else can have been killed.
+pub(super) fn autopsy(child: Option<Child>, fresh: Option<&Plan>) -> Error {
     let status = child.and_then(|child| pidfd::wait(&child.pidfd).ok());
-    if status == Some(128 + libc::SIGKILL) && fresh.is_some_and(cgroup::oom_killed) {
-        return out_of_memory();
+    if status == Some(128 + libc::SIGKILL) && fresh.is_some_and(out_of_memory) {
+        return Error::new("container init was OOM-killed (memory limit too low?)").at("/linux/resources/memory/limit");
     }
     Error::new(match status {
         Some(status @ 129..) => format!("the container's init was killed by signal {}", status - 128),
         Some(status) => format!("the container's init ended with status {status}"),
         None => "the container's init is gone".to_owned(),
     })
+}
+
+/// systemd removes an emptied scope with all that it has counted: with a memory limit that is the likely cause.
+fn out_of_memory(plan: &Plan) -> bool {
+    cgroup::oom_killed(&plan.placement) || plan.placement.unit.is_some() && plan.limits.memory()
 }
 
 /// The filter's notification fd goes to whoever listens, with what it is about: config-linux.md, Container Process
@@ -178,8 +183,4 @@ fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
         open(&temporary, flags, Mode::from_raw_mode(0o644)).call(|| format!("create {}", temporary.display()))?;
     rustix::io::write(&file, pid.to_string().as_bytes()).call(|| "write".to_owned())?;
     rename(&temporary, path).call(|| "rename".to_owned())
-}
-
-pub(super) fn out_of_memory() -> Error {
-    Error::new("container init was OOM-killed (memory limit too low?)").at("/linux/resources/memory/limit")
 }

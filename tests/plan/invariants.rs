@@ -6,13 +6,11 @@ use std::sync::LazyLock;
 use ferrun::config::Config;
 use ferrun::config::resources::Resources;
 use ferrun::host::Cgroups;
-use ferrun::plan::Manager;
-use ferrun::plan::Plan;
 use ferrun::plan::cgroupfs::{Hierarchies, Placement};
 use ferrun::plan::create::create;
 use ferrun::plan::exec::exec;
 use ferrun::plan::step::{Asset, AssetId, Device, Event, HookKind, Mount, MountWhat, NamespaceKind, Step};
-use ferrun::plan::{Request, Start};
+use ferrun::plan::{Manager, Plan, Request, Start};
 use serde_json::{Value, json};
 
 use crate::hosts::ALL_HOSTS;

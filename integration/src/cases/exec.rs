@@ -48,6 +48,7 @@ pub fn cases() -> Vec<Case> {
         case("exec::descriptors_are_the_three", only_three),
         case("exec::preserved_fds_are_passed", preserved),
         case("exec::detached_leaves_a_pid_file", detached),
+        case("exec::a_failed_one_leaves_the_callers_files_alone", pid_file_stays),
         case("exec::terminal_over_a_socket", terminal_socket),
         case("exec::terminal_in_the_foreground", terminal_foreground)
             .differs("runc", "wants a terminal of the caller's")
@@ -376,6 +377,17 @@ fn detached(cx: &Cx) -> Res {
         Ok(text(format!("/proc/{pid}/cmdline"))?.contains("sleep"))
     })?;
     same!(namespace(&pid, "pid")?, namespace(cx.pid(&c.id)?, "pid")?, "its pid namespace");
+    Ok(())
+}
+
+/// The program is missed before anybody is told of a pid.
+fn pid_file_stays(cx: &Cx) -> Res {
+    let c = up(cx, |b| b)?;
+    let file = cx.path("pid");
+    fs::write(&file, "the caller's")?;
+    let run = cx.runtime("exec").arg("-d").arg("--pid-file").arg(&file).arg(&c.id).arg("no-such-program");
+    run.out()?.fails(&[])?;
+    same!(text(&file)?, "the caller's", "the file");
     Ok(())
 }
 

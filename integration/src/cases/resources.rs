@@ -188,7 +188,7 @@ pub(super) fn is_v2() -> bool {
 }
 
 /// Whether this machine can limit what `file` is about.
-fn has(file: &str) -> Res {
+pub(super) fn has(file: &str) -> Res {
     let controller = file.split('.').next().unwrap_or_default();
     let mounted = if is_v2() {
         let known = text("/sys/fs/cgroup/cgroup.controllers")?;

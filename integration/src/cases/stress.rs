@@ -1,5 +1,6 @@
 //! Many of everything. The counts are `--cycles` and `--parallel`.
 
+use super::resources::has;
 use crate::case::{Case, Res, case};
 use crate::cx::Cx;
 use crate::run::Job;
@@ -32,10 +33,17 @@ fn cycles(cx: &Cx) -> Res {
 
 /// All at once, from one bundle's rootfs but with a cgroup each.
 fn parallel(cx: &Cx) -> Res {
+    // where the machine has the controllers
+    let limited = ["memory", "pids", "cpu"].iter().all(|name| has(name).is_ok());
     let mut jobs: Vec<Job> = Vec::new();
     for n in 0..cx.options.parallel {
         let mut b = cx.bundle()?;
         b.sh(&format!("echo {n}"));
+        if limited {
+            b.set("/linux/resources/memory", json!({"limit": 64 << 20}))
+                .set("/linux/resources/pids", json!({"limit": 50}));
+            b.set("/linux/resources/cpu", json!({"shares": 512}));
+        }
         let id = cx.id();
         jobs.push(cx.with_bundle("run", &b, &id)?.limit(std::time::Duration::from_secs(300)).spawn()?);
     }
