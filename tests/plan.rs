@@ -9,6 +9,8 @@ mod choices;
 mod hosts;
 #[path = "plan/invariants.rs"]
 mod invariants;
+#[path = "plan/order.rs"]
+mod order;
 
 use std::collections::BTreeSet;
 use std::fs;

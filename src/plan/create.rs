@@ -24,6 +24,9 @@ pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
     let (limits, properties) = limits::limits(&mut draft, config, request, &placement)?;
     let spawn = namespaces(&mut draft, config, &placement);
     let own_root = root(&mut draft, config, host, request, &placement)?;
+    if !cgroup_first(&config.namespaces) {
+        enter_cgroup(&mut draft, config, &placement);
+    }
     if own_root {
         draft_hooks(&mut draft, config);
         enter_root(&mut draft, config, request);
@@ -85,9 +88,8 @@ fn namespaces(draft: &mut Draft, config: &Config, placement: &Placement) -> Spaw
     // The memory of those that the clone makes is charged to the caller: the container's limit may be smaller. The
     // cgroup namespace shows as root where the process is when it is made; the time namespace needs its offsets.
     let new = by_kind(wanted).into_iter().chain([(NamespaceKind::Mount, &wanted.mount)]).filter(|(_, n)| n.is_new());
-    let (late, early): (Vec<_>, Vec<_>) =
-        new.map(|(kind, _)| kind).partition(|kind| matches!(kind, NamespaceKind::Cgroup | NamespaceKind::Time));
-    spawn.namespaces.extend(early);
+    let late = |kind: &NamespaceKind| matches!(kind, NamespaceKind::Cgroup | NamespaceKind::Time);
+    spawn.namespaces.extend(new.map(|(kind, _)| kind).filter(|kind| !late(kind)));
     draft.step(Step::Setsid);
     if !wanted.pid.is_new() {
         // others than the host's can see this process while it still holds what is the host's (CVE-2016-9962)
@@ -96,18 +98,14 @@ fn namespaces(draft: &mut Draft, config: &Config, placement: &Placement) -> Spaw
     if placement.unit.is_some() {
         draft.step_at("/linux/cgroupsPath", Step::Barrier { event: Event::Unplaced });
     }
-    if let Hierarchies::V1 { directories } = &placement.hierarchies {
-        // before the cgroup namespace is made: what it shows as root is where we are then
-        draft.step_at("/linux/cgroupsPath", Step::JoinCgroup { directories: directories.clone() });
+    if cgroup_first(wanted) {
+        enter_cgroup(draft, config, placement);
     }
-    draft.step(Step::Affinity { cpus: None });
     for (kind, namespace) in by_kind(wanted) {
         join(draft, kind, namespace);
     }
-    if !late.is_empty() {
-        draft.step_at("/linux/namespaces", Step::Unshare { namespaces: late });
-    }
     if wanted.time.is_new() {
+        draft.step_at("/linux/namespaces", Step::Unshare { namespaces: vec![NamespaceKind::Time] });
         draft.step_at("/linux/timeOffsets", Step::EnterTimeNamespace { offsets: config.time_offsets.clone() });
     }
     if wanted.network.is_new() {
@@ -121,6 +119,24 @@ fn namespaces(draft: &mut Draft, config: &Config, placement: &Placement) -> Spaw
     }
     join(draft, NamespaceKind::Mount, &wanted.mount);
     spawn
+}
+
+/// From a mount or cgroup namespace of others there may be no way to our cgroups any more.
+fn cgroup_first(Namespaces { mount, cgroup, .. }: &Namespaces) -> bool {
+    !mount.is_new() || matches!(cgroup, Namespace::Join { .. })
+}
+
+/// On v1 as late as can be, after the mounts, whose memory would be charged to the container: its limit may be small.
+/// Before the cgroup namespace is made: what that shows as root is where we are then. And before the hooks, some of
+/// which look for the cgroups of the process.
+fn enter_cgroup(draft: &mut Draft, config: &Config, placement: &Placement) {
+    if let Hierarchies::V1 { directories } = &placement.hierarchies {
+        draft.step_at("/linux/cgroupsPath", Step::JoinCgroup { directories: directories.clone() });
+    }
+    draft.step(Step::Affinity { cpus: None });
+    if config.namespaces.cgroup.is_new() {
+        draft.step_at("/linux/namespaces", Step::Unshare { namespaces: vec![NamespaceKind::Cgroup] });
+    }
 }
 
 /// All but pid and user (made by the clone) and mount (the last).

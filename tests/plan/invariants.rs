@@ -9,7 +9,7 @@ use ferrun::host::Cgroups;
 use ferrun::plan::cgroupfs::{Hierarchies, Placement};
 use ferrun::plan::create::create;
 use ferrun::plan::exec::exec;
-use ferrun::plan::step::{Asset, AssetId, Device, Event, HookKind, Mount, MountWhat, NamespaceKind, Step};
+use ferrun::plan::step::{Asset, AssetId, Device, Entry, Event, HookKind, Mount, MountWhat, NamespaceKind, Step};
 use ferrun::plan::{Manager, Plan, Request, Start};
 use serde_json::{Value, json};
 
@@ -17,12 +17,12 @@ use crate::hosts::ALL_HOSTS;
 use crate::{MakeRequest, REQUESTS, parse, source, sources};
 
 /// A plan and all that it was made of.
-struct Made {
-    name: String,
+pub(crate) struct Made {
+    pub(crate) name: String,
     source: Value,
-    config: Config,
+    pub(crate) config: Config,
     request: Request,
-    plan: Plan,
+    pub(crate) plan: Plan,
 }
 
 /// Every config alone and with each other, those that are none (offsets of a joined time namespace) left out.
@@ -105,7 +105,7 @@ static EXECED: LazyLock<Vec<Made>> = LazyLock::new(|| {
 });
 
 /// Of creates and of execs.
-fn for_plans_of_both_kinds(mut check: impl FnMut(&Made)) {
+pub(crate) fn for_plans_of_both_kinds(mut check: impl FnMut(&Made)) {
     for_every_plan(&mut check);
     assert!(EXECED.len() > 500, "only {} plans", EXECED.len());
     EXECED.iter().for_each(check);
@@ -120,6 +120,7 @@ fn for_every_plan(check: impl FnMut(&Made)) {
 fn label(step: &Step) -> &'static str {
     match step {
         Step::JoinNamespace { kind: NamespaceKind::Mount, .. } => "join-mount-namespace",
+        Step::Unshare { namespaces } if namespaces[..] == [NamespaceKind::Cgroup] => "unshare-cgroup",
         Step::Barrier { event: Event::Mounted } => "barrier-mounted",
         Step::Barrier { event: Event::Ready } => "barrier-ready",
         Step::Hooks { kind: HookKind::CreateContainer, .. } => "create-container-hooks",
@@ -128,78 +129,8 @@ fn label(step: &Step) -> &'static str {
     }
 }
 
-fn labels(plan: &Plan) -> Vec<&'static str> {
+pub(crate) fn labels(plan: &Plan) -> Vec<&'static str> {
     plan.steps.iter().map(|entry| label(&entry.step)).collect()
-}
-
-/// The order of every plan. What stands on one line may alternate. Seccomp has two places, and
-/// [`seccomp_is_loaded_as_late_as_it_may_be`] says when which.
-const ORDER: [&[&str]; 43] = [
-    &["setsid"],
-    &["not-dumpable"],
-    &["join-cgroup"],
-    &["affinity"],
-    &["enter-namespaces"],
-    &["join-namespace"],
-    &["unshare"],
-    &["enter-time-namespace"],
-    &["loopback"],
-    &["hostname"],
-    &["domainname"],
-    &["join-mount-namespace"],
-    &["detach-propagation"],
-    &["attach-root"],
-    &["mount"],
-    &["devices"],
-    &["make-directory"],
-    &["barrier-mounted"],
-    &["create-container-hooks"],
-    &["pivot-root", "move-root", "chroot"],
-    &["console"],
-    &["sysctl"],
-    &["readonly-paths"],
-    &["masked-paths"],
-    &["root-readonly"],
-    &["root-propagation"],
-    &["keyring"],
-    &["memory-policy"],
-    &["personality"],
-    &["umask"],
-    &["lsm-label"],
-    &["no-new-privileges"],
-    &["rlimits"],
-    &["chdir"],
-    &["bounding-set"],
-    &["user"],
-    &["capabilities"],
-    &["prove-cwd"],
-    &["home", "find-program"],
-    &["close-fds"],
-    &["seccomp"],
-    &["drop-capabilities"],
-    &["barrier-ready"],
-];
-
-const AFTER_READY: [&str; 5] = ["await-start", "start-container-hooks", "seccomp", "drop-capabilities", "exec"];
-
-#[test]
-fn steps_are_in_the_one_order() {
-    let rank = |label: &str| ORDER.iter().position(|labels| labels.contains(&label));
-    for_plans_of_both_kinds(|made| {
-        let labels = labels(&made.plan);
-        let ready = labels.iter().position(|label| *label == "barrier-ready").expect("a barrier");
-        let (before, after) = labels.split_at(ready + 1);
-        // without a mount namespace the root is entered before anything is looked up in it
-        let place = |label: &'static str| match label {
-            "chroot" if made.config.namespaces.mount.is_host() => rank("attach-root"),
-            other => Some(rank(other).unwrap_or_else(|| panic!("{}: ORDER lacks {other}", made.name))),
-        };
-        let ranks: Vec<_> = before.iter().map(|label| place(label)).collect();
-        assert!(ranks.is_sorted(), "{}: {labels:?}", made.name);
-        let ranks: Vec<_> =
-            after.iter().map(|label| AFTER_READY.iter().position(|known| known == label).unwrap()).collect();
-        assert!(ranks.is_sorted_by(|one, next| one < next), "{}: {labels:?}", made.name);
-    });
 }
 
 #[test]
@@ -277,13 +208,15 @@ fn cgroups_are_joined_first() {
         let labels = labels(&made.plan);
         let join = labels.iter().position(|label| *label == "join-cgroup");
         assert_eq!(join.is_some(), matches!(made.plan.placement.hierarchies, Hierarchies::V1 { .. }), "{}", made.name);
-        assert_eq!(
-            made.plan.spawn.into_cgroup,
-            matches!(made.plan.placement.hierarchies, Hierarchies::V2 { .. }),
-            "{}",
-            made.name
-        );
-        let namespaces = labels.iter().position(|label| ["unshare", "join-namespace"].contains(label));
+        let v2 = matches!(made.plan.placement.hierarchies, Hierarchies::V2 { .. });
+        assert_eq!(made.plan.spawn.into_cgroup, v2, "{}", made.name);
+        let entered = |entry: &Entry| match &entry.step {
+            Step::Unshare { namespaces } => namespaces.contains(&NamespaceKind::Cgroup),
+            Step::JoinNamespace { kind, .. } => [NamespaceKind::Cgroup, NamespaceKind::Mount].contains(kind),
+            Step::EnterNamespaces { .. } | Step::Barrier { event: Event::Mounted } | Step::PivotRoot => true,
+            _ => false,
+        };
+        let namespaces = made.plan.steps.iter().position(entered);
         if let (Some(join), Some(namespaces)) = (join, namespaces) {
             assert!(join < namespaces, "{}: {labels:?}", made.name);
         }
