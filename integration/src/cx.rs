@@ -67,6 +67,11 @@ impl Cx {
         self.dir.join(name)
     }
 
+    /// A path that nothing else in this case has.
+    pub fn fresh(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}{}", self.next()))
+    }
+
     pub fn bundle(&self) -> Res<Bundle> {
         let dir = self.dir.join(format!("bundle{}", self.next()));
         Bundle::new(dir, &self.options.base.join("template"), &self.cgroup())

@@ -20,6 +20,7 @@ mod case;
 mod cases;
 mod cgroup;
 mod cx;
+mod deny;
 mod fuse;
 mod leaks;
 mod mountinfo;
@@ -28,6 +29,7 @@ mod peer;
 mod probe;
 mod run;
 mod sandbox;
+mod security;
 mod sockets;
 mod systemd;
 mod worker;
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Some("__init") => sandbox::init(),
         Some("__worker") => worker::main(),
         Some("__case") => case::main(&rest),
+        Some("__deny") => deny::main(&rest),
         Some("__probe") => probe::main(&rest),
         _ => sandbox::main(&args[1..]),
     }

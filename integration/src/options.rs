@@ -11,7 +11,7 @@ pub const VARIABLE: &str = "FERRUN_INTEGRATION";
 pub const USAGE: &str = "\
 usage: ferrun-integration [--runtime PATH] [--filter SUBSTR]... [--list] [--jobs N]
                           [--driver D] [--cycles N] [--parallel M] [--limit SECONDS]
-                          [--verbose] [--strict]
+                          [--long] [--deny RULES] [--table FILE] [--verbose] [--strict]
 
   --runtime PATH    the runtime to test (default: the repository's release ferrun)
   --filter SUBSTR   only cases whose name contains it (may be repeated: any of them)
@@ -22,6 +22,9 @@ usage: ferrun-integration [--runtime PATH] [--filter SUBSTR]... [--list] [--jobs
   --cycles N        rounds of stress::cycles (default 20)
   --parallel M      containers of stress::parallel (default 10)
   --limit SECONDS   time for one case (default 60)
+  --long            the races of security:: last a minute each, or 10,000 containers
+  --deny RULES      the runtime runs under a filter: `openat2=ENOSYS,clone3=EPERM`
+  --table FILE      write the results as a table, a line for each case
   --verbose         print the time of each case and the log of the failed ones
   --strict          as if nothing were known of the peers: no case is left out";
 
@@ -41,6 +44,11 @@ pub struct Options {
     pub cycles: u64,
     pub parallel: u64,
     pub limit: u64,
+    pub long: bool,
+    /// Rules for `deny`; empty: none.
+    pub deny: String,
+    /// Of the outermost process only.
+    pub table: Option<PathBuf>,
     pub verbose: bool,
     pub strict: bool,
     /// A directory of this run's own; the sandbox mounts a tmpfs on it.
@@ -96,6 +104,9 @@ impl Options {
                 "--filter" => o.filters.push(value()?),
                 "--driver" => o.driver = Driver::parse(&value()?)?,
                 "--list" => o.list = true,
+                "--long" => o.long = true,
+                "--deny" => o.deny = value()?,
+                "--table" => o.table = Some(PathBuf::from(value()?)),
                 "--verbose" => o.verbose = true,
                 "--strict" => o.strict = true,
                 "--jobs" => o.jobs = number(&value()?)?.max(1) as usize,
@@ -112,7 +123,7 @@ impl Options {
         let v = json!({
             "runtime": self.runtime, "kind": self.kind, "version": self.version, "filters": self.filters,
             "jobs": self.jobs, "job": self.job, "cycles": self.cycles, "parallel": self.parallel,
-            "limit": self.limit, "verbose": self.verbose, "strict": self.strict, "base": self.base, "tag": self.tag,
+            "limit": self.limit, "long": self.long, "deny": self.deny, "verbose": self.verbose, "strict": self.strict, "base": self.base, "tag": self.tag,
             "driver": self.driver.name(), "cgroups": self.cgroups, "slice": self.slice, "init": self.init,
         });
         command.env(VARIABLE, v.to_string());
@@ -139,6 +150,9 @@ impl Options {
             cycles: n("cycles"),
             parallel: n("parallel"),
             limit: n("limit"),
+            long: v["long"] == true,
+            deny: s("deny"),
+            table: None,
             verbose: v["verbose"] == true,
             strict: v["strict"] == true,
             base: s("base").into(),

@@ -18,6 +18,8 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 /// One command of the runtime, not started yet.
 pub struct Run {
     command: Command,
+    /// Before all other arguments: how a filter is put around the runtime.
+    prefix: Vec<OsString>,
     globals: Vec<OsString>,
     verb: Vec<OsString>,
     stdin: Option<Vec<u8>>,
@@ -28,9 +30,15 @@ pub struct Run {
 impl Run {
     pub fn new(options: &Options, root: &Path, base: PathBuf) -> Self {
         let mut command = Command::new(&options.runtime);
+        let mut prefix = Vec::new();
+        if !options.deny.is_empty() {
+            let myself = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+            command = Command::new(myself);
+            prefix = vec!["__deny".into(), options.deny.clone().into(), options.runtime.clone().into()];
+        }
         // Nothing of whoever runs the tests: neither sockets nor secrets.
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        Self { command, globals: options.globals(root), verb: Vec::new(), stdin: None, base, limit: LIMIT }
+        Self { command, prefix, globals: options.globals(root), verb: Vec::new(), stdin: None, base, limit: LIMIT }
     }
 
     /// An option before the verb.
@@ -89,7 +97,7 @@ impl Run {
     pub fn spawn(mut self) -> Res<Job> {
         let stdout = self.base.with_extension("out");
         let stderr = self.base.with_extension("err");
-        self.command.args(&self.globals).args(&self.verb);
+        self.command.args(&self.prefix).args(&self.globals).args(&self.verb);
         self.command.stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);
         self.command.stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
         let said = self.verb.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ");

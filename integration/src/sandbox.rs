@@ -58,13 +58,19 @@ fn outer(args: &[String]) -> Result<ExitCode, String> {
     }
     // Only the mount point: the tmpfs went with the namespace.
     std::fs::remove_dir(&options.base).map_err(|e| format!("rmdir {}: {e}", options.base.display()))?;
-    let (passed, failed, skipped) = sum?;
+    let ((passed, failed, skipped), lines) = sum?;
     println!("{passed} passed, {failed} failed, {skipped} skipped");
+    if let Some(file) = &options.table {
+        std::fs::write(file, table(&options, &lines)).map_err(|e| format!("{}: {e}", file.display()))?;
+    }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What the sandboxes said: passed, failed, skipped, and each case's line.
+type Sum = ((u64, u64, u64), Vec<String>);
+
 /// One launcher per job; their lines are passed on, their sums added up.
-fn run_jobs(options: &Options) -> Result<(u64, u64, u64), String> {
+fn run_jobs(options: &Options) -> Result<Sum, String> {
     let mut children: Vec<Child> = Vec::new();
     for job in 0..options.jobs {
         let mut o = options.clone();
@@ -78,21 +84,26 @@ fn run_jobs(options: &Options) -> Result<(u64, u64, u64), String> {
         .filter_map(|c| c.stdout.take())
         .map(|out| {
             std::thread::spawn(move || {
-                let mut sum = None;
+                let (mut sum, mut lines) = (None, Vec::new());
                 for line in BufReader::new(out).lines().map_while(Result::ok) {
                     match line.strip_prefix(worker::SUM) {
                         Some(s) => sum = parse_sum(s),
-                        None => println!("{line}"),
+                        None => {
+                            println!("{line}");
+                            lines.push(line);
+                        }
                     }
                 }
-                sum
+                sum.map(|sum| (sum, lines))
             })
         })
         .collect();
-    let mut total = Some((0, 0, 0));
+    let mut total = Some(((0, 0, 0), Vec::new()));
     for r in readers {
         let sum = r.join().ok().flatten();
-        total = total.zip(sum).map(|(a, b)| (a.0 + b.0, a.1 + b.1, a.2 + b.2));
+        total = total.zip(sum).map(|((a, lines), (b, more))| {
+            ((a.0 + b.0, a.1 + b.1, a.2 + b.2), lines.into_iter().chain(more).collect())
+        });
     }
     for mut c in children {
         let _ = c.wait();
@@ -103,6 +114,28 @@ fn run_jobs(options: &Options) -> Result<(u64, u64, u64), String> {
 fn parse_sum(s: &str) -> Option<(u64, u64, u64)> {
     let v: Vec<u64> = s.split_whitespace().filter_map(|w| w.parse().ok()).collect();
     if v.len() == 3 { Some((v[0], v[1], v[2])) } else { None }
+}
+
+/// A line for each case, as Markdown: what the runtime made of it, and why where it is not `pass`.
+fn table(options: &Options, lines: &[String]) -> String {
+    let mut text = format!("| case | {} {} | |\n|---|---|---|\n", options.kind, options.version);
+    let mut rows: Vec<String> = lines.iter().filter_map(|line| row(line)).collect();
+    rows.sort();
+    text.extend(rows);
+    text
+}
+
+fn row(line: &str) -> Option<String> {
+    let (verdict, rest) = line.split_once(' ')?;
+    let (name, why) = rest.split_once(": ").unwrap_or((rest, ""));
+    let name = name.split_whitespace().next()?;
+    let verdict = match verdict {
+        "ok" => "pass",
+        "FAIL" => "FAIL",
+        "skip" => "skip",
+        _ => return None,
+    };
+    Some(format!("| {name} | {verdict} | {} |\n", why.replace('|', "\\|")))
 }
 
 /// The path of the runtime, and what it says of itself.

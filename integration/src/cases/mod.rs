@@ -61,6 +61,7 @@ pub fn all() -> Vec<Case> {
         config::cases(),
         stress::cases(),
         crash::cases(),
+        crate::security::cases(),
     ];
     areas.into_iter().flatten().collect()
 }

@@ -2,7 +2,9 @@
 
 mod raw;
 
-pub use raw::{attach_device_program, attached_device_programs, close_on_exec_from, loaded_device_programs};
+pub use raw::{
+    attach_device_program, attached_device_programs, close_on_exec_from, install_filter, loaded_device_programs,
+};
 
 use serde_json::{Map, Value, json};
 use std::fs;

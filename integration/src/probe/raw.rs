@@ -201,3 +201,24 @@ pub fn attach_device_program(directory: &std::path::Path) -> std::io::Result<()>
     syscall(libc::SYS_close, &[loaded]);
     attached.map(drop)
 }
+
+/// Loads a filter that answers these syscalls of this architecture with their errnos. It holds for all that is
+/// executed from here on.
+pub fn install_filter(rules: &[(i64, i32)]) -> std::io::Result<()> {
+    const SET_MODE_FILTER: i64 = 1;
+    let mut program = vec![op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
+    for (number, errno) in rules {
+        program.push(op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, *number as u32));
+        program.push(op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | *errno as u32));
+    }
+    program.push(op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
+    let all = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    match syscall(libc::SYS_seccomp, &[SET_MODE_FILTER, 0, &raw const all as i64]) {
+        0 => Ok(()),
+        errno => Err(std::io::Error::from_raw_os_error(-errno as i32)),
+    }
+}
+
+fn op(code: u32, yes: u8, no: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt: yes, jf: no, k }
+}

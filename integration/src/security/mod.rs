@@ -1,0 +1,16 @@
+//! Attacks on the runtime, each by a hostile rootfs, program or racing neighbour, and each judged from the host
+//! (`oracle`): it works and stays inside, or it stops with one clear error; the host is as it was either way.
+//!
+//! `tNN_` is the number in the matrix of threats; the CVE is at the case. A peer is said to differ only where its
+//! attack was seen to succeed.
+
+mod oracle;
+mod paths;
+mod race;
+
+use crate::case::Case;
+
+pub fn cases() -> Vec<Case> {
+    let themes = [paths::cases()];
+    themes.into_iter().flatten().collect()
+}
