@@ -109,7 +109,9 @@ fn number(text: &str) -> Result<Option<u32>> {
         return Err(Error::new("a user or group must not be empty"));
     }
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Ok(None);
+        // of the image's own making: `+1`, `0x1` and ` 1` are meant as numbers, and no name begins so
+        let name = text.starts_with(|first: char| first.is_alphabetic() || first == '_');
+        return if name { Ok(None) } else { Err(Error::new(format!("{text:?} is neither an id nor a name"))) };
     }
     match text.parse() {
         // -1 means "leave it" to the kernel
@@ -153,7 +155,10 @@ mod tests {
         assert_eq!(number("0").expect("a number"), Some(0));
         assert_eq!(number("4294967294").expect("a number"), Some(u32::MAX - 1));
         assert_eq!(number("web").expect("a name"), None);
-        assert_eq!(number("-1").expect("a name"), None);
+        assert_eq!(number("_apt").expect("a name"), None);
+        for neither in ["-1", "+1", " 1", "0x1", "1 ", "1:", "\u{661}"] {
+            assert!(number(neither).is_err(), "{neither:?}");
+        }
         assert!(number("4294967295").is_err() && number("99999999999").is_err() && number("").is_err());
     }
 }

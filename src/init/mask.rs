@@ -1,7 +1,7 @@
 //! Masked and read-only paths: config-linux.md.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::io::Errno;
 
@@ -14,21 +14,44 @@ use super::mount::context_error;
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
 
+/// Where the names of masked and read-only paths begin.
+pub(super) struct Places<'a> {
+    pub root: Root<'a>,
+    /// Mounts of /proc and /sys, with their destinations.
+    pub kernel: &'a [(PathBuf, Loose)],
+}
+
+impl Places<'_> {
+    /// What is below such a mount is looked up in that very mount: its mount point may have been renamed meanwhile
+    /// by a neighbour with the same rootfs, and a path that is absent then would stay bare.
+    fn resolve(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        let below = self.kernel.iter().rev().find_map(|(point, mount)| {
+            let rest = path.strip_prefix(point).ok()?;
+            let plain = rest.components().all(|part| matches!(part, Component::Normal(_)));
+            (plain && rest != Path::new("")).then_some((mount, rest))
+        });
+        match below {
+            Some((mount, rest)) => Root::new(&**mount).resolve(rest),
+            None => self.root.resolve(path),
+        }
+    }
+}
+
 /// Covers each path that exists: a file with the host's /dev/null, a directory with an empty tmpfs. All
 /// directories share one: a superblock for each stalls the kernel's shrinkers on machines with many CPUs.
-pub(super) fn mask(root: Root<'_>, paths: &[PathBuf], null: OwnedFd) -> Result<()> {
+pub(super) fn mask(places: &Places<'_>, paths: &[PathBuf], null: OwnedFd) -> Result<()> {
     let mut file = Cover { tree: Some(null.into()), attached: None };
     let mut directory = Cover::default();
     for path in paths {
-        cover(root, path, &mut file, &mut directory)
+        cover(places, path, &mut file, &mut directory)
             .map_err(|error| error.path(path))
             .context(|| format!("mask {}", path.display()))?;
     }
     Ok(())
 }
 
-fn cover(root: Root<'_>, path: &Path, file: &mut Cover, directory: &mut Cover) -> Result<()> {
-    let target = match root.resolve(path) {
+fn cover(places: &Places<'_>, path: &Path, file: &mut Cover, directory: &mut Cover) -> Result<()> {
+    let target = match places.resolve(path) {
         Ok(target) => Loose::from(target),
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         Err(errno) => return Err(errno).call(|| "open".to_owned()),
@@ -84,10 +107,10 @@ fn empty_directory() -> Result<OwnedFd> {
 }
 
 /// Binds each path that exists onto itself, with all below it, read-only.
-pub(super) fn readonly(root: Root<'_>, paths: &[PathBuf]) -> Result<()> {
+pub(super) fn readonly(places: &Places<'_>, paths: &[PathBuf]) -> Result<()> {
     for path in paths {
         let bind = || {
-            let target = match root.resolve(path) {
+            let target = match places.resolve(path) {
                 Ok(target) => Loose::from(target),
                 Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
                 Err(errno) => return Err(errno).call(|| "open".to_owned()),

@@ -21,14 +21,18 @@ mod tty;
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 
 use crate::error::{Call, Context as _, Error, Result};
 use crate::hooks;
 use crate::launch::channel::{Channel, Message};
 use crate::plan::step::{Asset, AssetEntry, AssetId, Entry, Event, Hook, HookKind, Step};
+use crate::sys::fd::Loose;
 use crate::sys::proc::Proc;
 use crate::sys::root::Root;
 use crate::sys::{clone, exec, signal};
+
+use self::mask::Places;
 
 /// All that an init has.
 pub struct Init<'a> {
@@ -41,6 +45,8 @@ pub struct Init<'a> {
     /// This process as the parent sees it; 0 before the first word of the parent.
     pid: i32,
     root: Option<OwnedFd>,
+    /// What was mounted on /proc and /sys: destination and mount.
+    kernel: Vec<(PathBuf, Loose)>,
     proc: Option<Proc>,
     program: Option<CString>,
     home: Option<String>,
@@ -64,6 +70,7 @@ impl<'a> Init<'a> {
             state,
             pid: 0,
             root: None,
+            kernel: Vec::new(),
             proc: None,
             program: None,
             home: None,
@@ -131,10 +138,10 @@ impl<'a> Init<'a> {
             Step::Console(console) => tty::console(self, console),
             Step::Sysctl { settings } => security::sysctl(self.proc()?, settings),
             Step::RootReadonly => root::readonly(self.root_fd()?),
-            Step::ReadonlyPaths { paths } => mask::readonly(self.root()?, paths),
+            Step::ReadonlyPaths { paths } => mask::readonly(&self.places()?, paths),
             Step::MaskedPaths { paths, null } => {
                 let null = self.take(*null)?;
-                mask::mask(self.root()?, paths, null)
+                mask::mask(&self.places()?, paths, null)
             }
             Step::Keyring { name } => security::keyring(name),
             Step::Personality { domain } => security::personality(*domain),
@@ -211,6 +218,10 @@ impl<'a> Init<'a> {
         self.root_fd().map(Root::new)
     }
 
+    fn places(&self) -> Result<Places<'_>> {
+        Ok(Places { root: self.root()?, kernel: &self.kernel })
+    }
+
     fn proc(&mut self) -> Result<&Proc> {
         if self.proc.is_none() {
             self.proc = Some(Proc::open().call(|| "fsopen proc".to_owned())?);
@@ -238,6 +249,7 @@ impl<'a> Init<'a> {
             }
         }
         std::mem::forget(self.root.take());
+        std::mem::forget(std::mem::take(&mut self.kernel));
         std::mem::forget(self.proc.take());
         exec::close_all_but(&keep).call(|| "close_range".to_owned())
     }

@@ -27,9 +27,16 @@ pub(super) fn mount(init: &mut Init<'_>, step: &Mount) -> Result<()> {
         MountWhat::Remount => "remount",
     };
     let result = match &step.what {
-        MountWhat::Fs(fs) => fs_mount(init.root()?, step, fs),
+        MountWhat::Fs(fs) => fs_mount(init.root()?, step, fs).map(|mounted| {
+            // what is mounted over or above it hides it
+            init.kernel.retain(|(covered, _)| !covered.starts_with(destination));
+            if step.real_directory {
+                init.kernel.push((destination.clone(), mounted));
+            }
+        }),
         MountWhat::Tree { tree } => {
             let tree = Loose::from(init.take(*tree)?);
+            init.kernel.retain(|(covered, _)| !covered.starts_with(destination));
             attach_tree(init.root()?, destination, &tree)
         }
         MountWhat::CgroupV1 { hierarchies, links, readonly } => cgroup_v1(init, step, hierarchies, links, *readonly),
@@ -99,7 +106,8 @@ fn target(root: Root<'_>, step: &Mount) -> Result<OwnedFd> {
     })
 }
 
-fn fs_mount(root: Root<'_>, step: &Mount, fs: &FsMount) -> Result<()> {
+/// Gives back the mount.
+fn fs_mount(root: Root<'_>, step: &Mount, fs: &FsMount) -> Result<Loose> {
     let target = Loose::from(target(root, step)?);
     let context = mount::Context::open(&fs.fstype).map_err(context_error)?;
     if !fs.source.is_empty() {
@@ -130,7 +138,8 @@ fn fs_mount(root: Root<'_>, step: &Mount, fs: &FsMount) -> Result<()> {
     // what is to be cleared was never set on a new mount
     let rest = if first.is_none() || fs.tmpcopyup { &step.attributes[..] } else { &step.attributes[1..] };
     set_attributes(&mounted, rest)?;
-    mount::attach(&mounted, &target).call(|| "move_mount".to_owned())
+    mount::attach(&mounted, &target).call(|| "move_mount".to_owned())?;
+    Ok(mounted)
 }
 
 /// fsconfig(2) takes strings of up to 255 bytes; overlay's list of layers is often longer, and can be given

@@ -17,6 +17,9 @@ use crate::sys::root::file_type;
 
 use super::Init;
 
+/// linux/magic.h
+const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
+
 pub(super) fn console(init: &Init<'_>, console: &Console) -> Result<()> {
     set_up(init, console).context(|| "set up the terminal".to_owned())
 }
@@ -52,12 +55,22 @@ fn set_up(init: &Init<'_>, console: &Console) -> Result<()> {
 /// /dev/ptmx is a link to pts/ptmx: the container's own devpts. It must be the multiplexer (5:2) that opens.
 fn master(init: &Init<'_>) -> Result<OwnedFd> {
     let path = Path::new("/dev/pts/ptmx");
-    let fd = init
-        .root()?
-        .open(path, OFlags::RDWR | OFlags::NOCTTY)
+    let open = || {
+        // to open is to act, on some devices: nothing but a devpts, where all names are the kernel's, is opened
+        let devpts = init.root()?.resolve_real_directory(Path::new("/dev/pts")).call(|| "open /dev/pts".to_owned())?;
+        if rustix::fs::fstatfs(&devpts).call(|| "fstatfs".to_owned())?.f_type as u64 != DEVPTS_SUPER_MAGIC {
+            return Err(Error::new("/dev/pts is no devpts"));
+        }
+        rustix::fs::openat(
+            &devpts,
+            "ptmx",
+            OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
         .call(|| "open".to_owned())
-        .map_err(|error| error.path(path));
-    let fd = fd
+    };
+    let fd = open()
+        .map_err(|error| error.path(path))
         .context(|| "open /dev/pts/ptmx".to_owned())
         .map_err(|error| error.hint("a terminal needs a devpts mounted on /dev/pts"))?;
     let stat = rustix::fs::fstat(&fd).call(|| "fstat".to_owned())?;

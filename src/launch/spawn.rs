@@ -84,6 +84,9 @@ fn enter_pid_namespace(assets: &[Option<OwnedFd>], entries: &[AssetEntry], id: u
         _ => Some(proc::open_self("ns/pid", OFlags::RDONLY).call(|| "open /proc/self/ns/pid".to_owned())?),
     };
     let target = assets.get(id).and_then(Option::as_ref).ok_or_else(|| Error::new("the pid namespace is not open"))?;
+    // inherited by the child, which others there see from its first moment on (CVE-2016-9962)
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .call(|| "prctl PR_SET_DUMPABLE".to_owned())?;
     clone::setns(target, NamespaceKind::Pid.flag())
         .call(|| "setns".to_owned())
         .context(|| "join the pid namespace".to_owned())

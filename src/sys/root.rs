@@ -112,8 +112,14 @@ impl<'fd> Root<'fd> {
     /// Makes one entry and opens exactly that.
     ///
     /// # Errors
+    /// ENOENT: the entry is `..`, which is missing only when its directory was moved away meanwhile; it would
+    /// lead to wherever that is now, past the root even.
+    ///
     /// ELOOP: a (dangling) link is there.
     fn make_entry(&self, dir: &OwnedFd, name: &OsStr, last: bool, target: Target) -> Result<OwnedFd, Errno> {
+        if name == ".." {
+            return Err(Errno::NOENT);
+        }
         if last && target == Target::File {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
             match openat(dir, name, flags, Mode::from_raw_mode(0o644)) {

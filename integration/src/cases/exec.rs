@@ -72,21 +72,21 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-pub(super) fn up(cx: &Cx, change: impl FnOnce(&mut Bundle) -> &mut Bundle) -> Res<Container> {
+pub fn up(cx: &Cx, change: impl FnOnce(&mut Bundle) -> &mut Bundle) -> Res<Container> {
     let mut b = cx.bundle()?;
     change(&mut b);
     cx.sleeping(&mut b)
 }
 
-pub(super) fn exec(cx: &Cx, c: &Container, options: &[&str], command: &[&str]) -> Run {
+pub fn exec(cx: &Cx, c: &Container, options: &[&str], command: &[&str]) -> Run {
     cx.runtime("exec").args(options).arg(&c.id).args(command)
 }
 
-pub(super) fn sh(cx: &Cx, c: &Container, options: &[&str], script: &str) -> Res<Out> {
+pub fn sh(cx: &Cx, c: &Container, options: &[&str], script: &str) -> Res<Out> {
     exec(cx, c, options, &["/bin/sh", "-c", script]).out()
 }
 
-pub(super) fn probe(cx: &Cx, c: &Container, options: &[&str]) -> Res<Value> {
+pub fn probe(cx: &Cx, c: &Container, options: &[&str]) -> Res<Value> {
     let out = exec(cx, c, options, &["/probe", "all"]).out()?.ok()?;
     serde_json::from_str(&out.stdout).context(format!("the probe said {:?}", out.stdout))
 }

@@ -8,7 +8,7 @@ mod crash;
 mod delegation;
 mod devices;
 mod events;
-mod exec;
+pub mod exec;
 mod exec_edges;
 mod exec_many;
 mod hooks;

@@ -1,6 +1,7 @@
 //! What the containers run: looks at itself and prints JSON.
 
 mod raw;
+mod rob;
 
 pub use raw::{
     attach_device_program, attached_device_programs, close_on_exec_from, install_filter, loaded_device_programs,
@@ -17,6 +18,7 @@ pub fn main(args: &[String]) -> ExitCode {
         ["fds"] => println!("{}", fds()),
         ["syscalls", calls @ ..] => println!("{}", syscalls(calls)),
         ["hook", file, rest @ ..] => return hook(file, rest),
+        ["rob", marker, stop] => println!("{}", rob::main(marker, stop)),
         ["notify", words @ ..] => return notify(words),
         ["exit", code] => return ExitCode::from(code.parse().unwrap_or(99)),
         _ => return ExitCode::from(98),

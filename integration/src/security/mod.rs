@@ -4,13 +4,27 @@
 //! `tNN_` is the number in the matrix of threats; the CVE is at the case. A peer is said to differ only where its
 //! attack was seen to succeed.
 
+mod fds;
+mod masks;
 mod oracle;
 mod paths;
+mod procfs;
 mod race;
+mod robbery;
+mod terminal;
+mod users;
 
 use crate::case::Case;
 
 pub fn cases() -> Vec<Case> {
-    let themes = [paths::cases()];
+    let themes = [
+        users::cases(),
+        robbery::cases(),
+        paths::cases(),
+        masks::cases(),
+        procfs::cases(),
+        fds::cases(),
+        terminal::cases(),
+    ];
     themes.into_iter().flatten().collect()
 }

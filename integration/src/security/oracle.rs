@@ -76,6 +76,11 @@ const DEVICES: [&str; 5] = ["/dev", "/dev/null", "/dev/console", "/dev/ptmx", "/
 impl<'a> Guard<'a> {
     /// Makes a fresh tree and remembers all.
     pub fn new(cx: &'a Cx) -> Res<Self> {
+        Self::with(cx, &[])
+    }
+
+    /// With more files in it.
+    pub fn with(cx: &'a Cx, more: &[&str]) -> Res<Self> {
         let dir = cx.fresh("guard");
         for name in ["deep/down", "empty"] {
             fs::create_dir_all(dir.join(name))?;
@@ -87,6 +92,11 @@ impl<'a> Guard<'a> {
             std::os::unix::fs::chown(&path, Some(1234), Some(4321))?;
             // long ago: a write within the same tick shows
             fs::File::open(&path)?.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(86_400))?;
+        }
+        for name in more {
+            let path = dir.join(name);
+            fs::create_dir_all(path.parent().unwrap_or(&dir))?;
+            fs::write(path, "0\n")?;
         }
         symlink("marker", dir.join("link"))?;
         let watch = watch(&dir)?;
@@ -144,7 +154,9 @@ impl Machine {
         let sysctl = |name| Some((name, fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?));
         let device = |name| {
             let stat = fs::symlink_metadata(name).ok()?;
-            Some((name, (stat.mode(), (stat.uid(), stat.gid()), stat.rdev(), stat.ino())))
+            // crun gives the container's user the /dev/null that is its stdin
+            let owner = if cx.is("crun") { (0, 0) } else { (stat.uid(), stat.gid()) };
+            Some((name, (stat.mode(), owner, stat.rdev(), stat.ino())))
         };
         Ok(Self {
             mounts: fs::read_to_string("/proc/self/mountinfo")?,
