@@ -13,6 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::field::{Field, Visit};
@@ -107,6 +108,12 @@ impl From<&tracing::Level> for Level {
 }
 
 static SINK: OnceLock<Sink> = OnceLock::new();
+static GONE: AtomicBool = AtomicBool::new(false);
+
+/// In a process that closes what it has of the host: the number of the log's descriptor may soon be another file's.
+pub fn leave() {
+    GONE.store(true, Ordering::Relaxed);
+}
 
 /// Opens the log and makes it the process's. Before, and if this fails, [`error`] writes text to stderr.
 pub fn init(options: &Options) -> Result<()> {
@@ -185,6 +192,7 @@ impl Sink {
             Format::Text => text(level, message, &time, fields),
         };
         match &self.file {
+            Some(_) if GONE.load(Ordering::Relaxed) => {}
             Some(file) => write_once(file, line.as_bytes()),
             None => write_once(&std::io::stderr(), line.as_bytes()),
         }

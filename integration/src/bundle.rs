@@ -161,6 +161,13 @@ impl Bundle {
         self
     }
 
+    /// In a new user namespace, whose root is 100000 of the host. The rootfs is its own.
+    pub fn map_ids(&mut self) -> &mut Self {
+        self.namespace("user", Some(""));
+        let all = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        self.set("/linux/uidMappings", all.clone()).set("/linux/gidMappings", all)
+    }
+
     /// Without a mount at this destination.
     pub fn unmount(&mut self, destination: &str) -> &mut Self {
         if let Some(list) = place(&mut self.config, "/mounts").as_array_mut() {

@@ -13,6 +13,8 @@ pub struct Cx {
     pub options: Options,
     pub dir: PathBuf,
     count: Cell<u32>,
+    /// Whether every bundle from now on has a user namespace.
+    mapped: Cell<bool>,
     /// Containers that were created and not deleted by the case itself.
     live: RefCell<Vec<String>>,
 }
@@ -31,7 +33,7 @@ impl Container {
 
 impl Cx {
     pub fn new(options: Options, dir: PathBuf) -> Self {
-        Self { options, dir, count: Cell::new(0), live: RefCell::new(Vec::new()) }
+        Self { options, dir, count: Cell::new(0), mapped: Cell::new(false), live: RefCell::new(Vec::new()) }
     }
 
     pub fn is(&self, kind: &str) -> bool {
@@ -74,7 +76,16 @@ impl Cx {
 
     pub fn bundle(&self) -> Res<Bundle> {
         let dir = self.dir.join(format!("bundle{}", self.next()));
-        Bundle::new(dir, &self.options.base.join("template"), &self.cgroup())
+        let mut bundle = Bundle::new(dir, &self.options.base.join("template"), &self.cgroup())?;
+        if self.mapped.get() {
+            bundle.map_ids();
+        }
+        Ok(bundle)
+    }
+
+    /// From now on every bundle has a user namespace of its own.
+    pub fn map_all(&self) {
+        self.mapped.set(true);
     }
 
     /// The runtime with `--root`; the caller adds the verb.

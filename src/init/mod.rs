@@ -117,6 +117,7 @@ impl<'a> Init<'a> {
                 self.root = namespaces::enter(self.asset(*init)?, namespaces)?;
                 Ok(())
             }
+            Step::Reborn { preserve } => self.reborn(*preserve),
             Step::Unshare { namespaces } => namespaces::unshare(namespaces),
             Step::EnterTimeNamespace { offsets } => namespaces::enter_time(offsets),
             Step::Loopback => namespaces::loopback(),
@@ -227,6 +228,26 @@ impl<'a> Init<'a> {
             self.proc = Some(Proc::open().call(|| "fsopen proc".to_owned())?);
         }
         self.proc.as_ref().ok_or_else(|| Error::new("no procfs"))
+    }
+
+    /// The courier's end, and its successor's beginning.
+    fn reborn(&mut self, preserve: u32) -> Result<()> {
+        // what a later step wants is none of the host's directories
+        let gone = self.entries.iter().position(|entry| entry.asset == Asset::Init);
+        if let Some(pidfd) = gone.and_then(|place| self.assets.get_mut(place)) {
+            drop(pidfd.take());
+        }
+        let open = self.assets.iter().chain([&self.root]).flatten();
+        let mut keep: Vec<RawFd> = open.map(AsRawFd::as_raw_fd).collect();
+        keep.push(self.channel.as_fd().as_raw_fd());
+        keep.extend(3..3 + preserve as RawFd);
+        exec::close_all_but(&keep).call(|| "close_range".to_owned())?;
+        let sibling = clone::sibling()
+            .call(|| "clone3".to_owned())
+            .context(|| "make a process in the container's pid namespace".to_owned())?;
+        let Some(successor) = sibling else { return Ok(()) };
+        self.channel.send_with(&Message::Spawned { pid: successor.pid }, Some(successor.pidfd.as_fd()))?;
+        clone::exit(0)
     }
 
     /// Nothing of the host may be reachable through /proc/PID/fd, in the wait for the start and after the

@@ -23,6 +23,8 @@ pub enum Message {
     Go { pid: i32 },
     /// Init: this much is done.
     Event(Event),
+    /// Courier: the fd with this message is the pidfd of the process that goes on in my place.
+    Spawned { pid: i32 },
     /// Init: the fd with this message is a seccomp listener.
     Listener,
     /// Init: the fd with this message is the master of the terminal.

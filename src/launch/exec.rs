@@ -1,11 +1,12 @@
 //! One more process for a container that runs.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
 use crate::cgroup;
 use crate::config::Config;
 use crate::container::exec::Target;
-use crate::error::{Error, Result};
+use crate::error::{Call, Error, Result};
 use crate::plan::Plan;
 use crate::plan::step::{Asset, Event};
 use crate::sys::clone::Child;
@@ -59,6 +60,9 @@ pub fn exec(order: &Order<'_>, pidfd: OwnedFd) -> Result<Running> {
     }
 }
 
+/// A message and the descriptor with it.
+type Said = (Message, Option<OwnedFd>);
+
 struct Birth<'a> {
     order: &'a Order<'a>,
     child: Option<Child>,
@@ -70,9 +74,13 @@ struct Birth<'a> {
 impl Birth<'_> {
     fn bring_up(&mut self, channel: &Channel) -> Result<()> {
         let Order { plan, hand_over, .. } = self.order;
+        let mut early = VecDeque::new();
+        if plan.is_reborn() {
+            early = self.until_spawned(channel)?;
+        }
         let pid = self.child.as_ref().map_or(0, |child| child.pid);
         tune::all(&plan.after_clone, pid)?;
-        self.until_ready(channel, pid)?;
+        self.until_ready(channel, early, pid)?;
         tune::all(&plan.at_ready, pid)?;
         if let Some(child) = &self.child {
             self.handed_over = true;
@@ -82,10 +90,33 @@ impl Birth<'_> {
         spawn::until_exec(channel)
     }
 
-    fn until_ready(&mut self, channel: &Channel, pid: i32) -> Result<()> {
+    /// The process that we made is a courier: the one that it makes takes its place. What that says may come
+    /// before the courier's word: it is given back.
+    fn until_spawned(&mut self, channel: &Channel) -> Result<VecDeque<Said>> {
+        let mut early = VecDeque::new();
+        let child = loop {
+            match channel.receive()? {
+                Some((Message::Spawned { pid }, Some(pidfd))) => break Child { pid, pidfd },
+                Some((Message::Fault(error), _)) => return Err(error),
+                Some(said) if early.len() < 4 => early.push_back(said),
+                Some((message, _)) => return Err(Error::new(format!("unexpected message: {message:?}"))),
+                None => return Err(spawn::autopsy(self.child.take(), None)),
+            }
+        };
+        if let Some(courier) = self.child.replace(child) {
+            pidfd::wait(&courier.pidfd).call(|| "waitid".to_owned())?;
+        }
+        Ok(early)
+    }
+
+    fn until_ready(&mut self, channel: &Channel, mut early: VecDeque<Said>, pid: i32) -> Result<()> {
         let Order { config, target: Target { record, .. }, .. } = self.order;
         loop {
-            match channel.receive()? {
+            let said = match early.pop_front() {
+                Some(said) => Some(said),
+                None => channel.receive()?,
+            };
+            match said {
                 Some((Message::Event(Event::Ready), _)) => return Ok(()),
                 Some((Message::Listener, Some(listener))) => {
                     spawn::send_listener(config, record, "running", pid, &listener)?;

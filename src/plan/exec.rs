@@ -21,12 +21,10 @@ pub fn exec(config: &Config, host: &Host, request: &Request, placement: Placemen
     let wanted = &config.namespaces;
     let spawn = Spawn {
         into_cgroup: matches!(placement.hierarchies, Hierarchies::V2 { .. }),
-        join_pid: (!wanted.pid.is_host()).then_some(init),
         affinity: config.process.exec_affinity.initial.clone(),
         ..Spawn::default()
     };
-    draft.step(Step::Setsid);
-    // seen by the container's processes from its birth on, while it still holds what is the host's (CVE-2016-9962)
+    // seen by the container's processes while it still has what the container has not (CVE-2016-9962)
     draft.step(Step::NotDumpable);
     if let Hierarchies::V1 { directories } = &placement.hierarchies {
         draft.step(Step::JoinCgroup { directories: directories.clone() });
@@ -36,6 +34,10 @@ pub fn exec(config: &Config, host: &Host, request: &Request, placement: Placemen
     if !namespaces.is_empty() {
         draft.step(Step::EnterNamespaces { init, namespaces });
     }
+    if !wanted.pid.is_host() {
+        draft.step(Step::Reborn { preserve: request.preserve_fds });
+    }
+    draft.step(Step::Setsid);
     if wanted.mount.is_host() {
         draft.step_at("/root/path", Step::Chroot { path: request.rootfs.clone() });
     }
@@ -74,6 +76,7 @@ fn of_its_own(namespaces: &Namespaces) -> Vec<NamespaceKind> {
         (NamespaceKind::Ipc, &namespaces.ipc),
         (NamespaceKind::Mount, &namespaces.mount),
         (NamespaceKind::Network, &namespaces.network),
+        (NamespaceKind::Pid, &namespaces.pid),
         (NamespaceKind::Time, &namespaces.time),
         (NamespaceKind::Uts, &namespaces.uts),
     ];

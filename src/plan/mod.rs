@@ -104,6 +104,13 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
+impl Plan {
+    /// Whether the process that the clone makes is a courier: another one takes its place.
+    pub fn is_reborn(&self) -> bool {
+        self.steps.iter().any(|entry| matches!(entry.step, Step::Reborn { .. }))
+    }
+}
+
 /// A plan in the making.
 #[derive(Debug, Default)]
 struct Draft {

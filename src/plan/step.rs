@@ -180,6 +180,12 @@ pub enum Step {
         init: AssetId,
         namespaces: Vec<NamespaceKind>,
     },
+    /// What goes on is a new process, the first one that is in the pid namespace that was entered, with nothing of
+    /// the host's open: who may trace all in there finds no way out through it (CVE-2016-9962).
+    Reborn {
+        /// Descriptors from 3 on that the program is to have.
+        preserve: u32,
+    },
     Unshare {
         namespaces: Vec<NamespaceKind>,
     },
@@ -449,6 +455,7 @@ impl Step {
             Self::Affinity { .. } => "affinity",
             Self::JoinNamespace { .. } => "join-namespace",
             Self::EnterNamespaces { .. } => "enter-namespaces",
+            Self::Reborn { .. } => "reborn",
             Self::Unshare { .. } => "unshare",
             Self::EnterTimeNamespace { .. } => "enter-time-namespace",
             Self::Loopback => "loopback",

@@ -50,6 +50,23 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>, child: impl FnOnce() -
     Ok(Child { pid: pid as i32, pidfd })
 }
 
+/// As a fork whose child is this process's sibling: it is the parent's of this one to wait for. None: this is it.
+pub fn sibling() -> Result<Option<Child>, Errno> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: as in `clone3`. The signal of a sibling is that of this process.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = (libc::CLONE_PIDFD | libc::CLONE_PARENT) as u64;
+    args.pidfd = &raw mut pidfd as u64;
+    // SAFETY: as in `clone3`.
+    let pid = outcome(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) })?;
+    if pid == 0 {
+        return Ok(None);
+    }
+    // SAFETY: with CLONE_PIDFD the kernel stored a new fd that nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Some(Child { pid: pid as i32, pidfd }))
+}
+
 /// unshare(2) with CLONE_NEW* bits.
 pub fn unshare(flags: u64) -> Result<(), Errno> {
     let flags = UnshareFlags::from_bits_retain(flags as u32);

@@ -49,7 +49,7 @@ const THROUGH_A_MASK: &str =
     "echo attacked 2>/dev/null > /proc/timer_list; cat /proc/sys/kernel/domainname; wc -c < /proc/timer_list";
 
 /// CVE-2025-31133: the source of a mask is a link of the image, and a file of the kernel's becomes writable.
-fn null_link(cx: &Cx) -> Res {
+pub fn null_link(cx: &Cx) -> Res {
     let guard = Guard::new(cx)?;
     let targets = [
         guard.path("marker"),
@@ -97,11 +97,12 @@ fn null_race(cx: &Cx) -> Res {
     guard.untouched()
 }
 
-/// Looks through /proc, wherever it has gone: it is masked and read-only, or no proc at all. Nothing is written.
+/// Looks through /proc, wherever it has gone: it is masked and read-only, or no proc at all. The domain name is that
+/// of the container's own UTS namespace.
 const LOOK_AT_PROC: &str = "for dir in /proc /other; do \
-     if test -e $dir/1/status; then \
-       if test -c $dir/timer_list; then echo masked; else echo $dir/timer_list is bare; fi; \
-       if test -w $dir/sys/kernel/domainname; then echo $dir/sys is writable; fi; \
+     if cd $dir && test -e 1/status; then \
+       if test -c timer_list; then echo masked; else echo timer_list is bare; fi; \
+       if echo attacked 2>/dev/null > sys/kernel/domainname; then echo sys is writable; fi; \
      fi; done";
 
 /// A neighbour with the same rootfs exchanges /proc for another directory while it is mounted on, masked and

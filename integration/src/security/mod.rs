@@ -13,6 +13,7 @@ mod race;
 mod robbery;
 mod terminal;
 mod users;
+mod variants;
 
 use crate::case::Case;
 
@@ -25,6 +26,7 @@ pub fn cases() -> Vec<Case> {
         procfs::cases(),
         fds::cases(),
         terminal::cases(),
+        variants::cases(),
     ];
     themes.into_iter().flatten().collect()
 }

@@ -31,7 +31,7 @@ pub fn tried(cx: &Cx, b: &Bundle) -> Res<Out> {
 }
 
 /// CVE-2019-18837 and every runtime's first mistake: a target is made where a link of the image leads.
-fn target_behind_link(cx: &Cx) -> Res {
+pub fn target_behind_link(cx: &Cx) -> Res {
     for (kind, source) in [("tmpfs", "tmpfs"), ("bind", "/etc"), ("bind", "/etc/hostname"), ("proc", "proc")] {
         for climb in [false, true] {
             let guard = Guard::new(cx)?;
@@ -56,7 +56,7 @@ fn target_behind_link(cx: &Cx) -> Res {
 }
 
 /// CVE-2019-19921, CVE-2023-27561, CVE-2023-28642: /proc elsewhere, and what is written to it is the attacker's.
-fn proc_sys_links(cx: &Cx) -> Res {
+pub fn proc_sys_links(cx: &Cx) -> Res {
     let guard = Guard::new(cx)?;
     for name in ["proc", "sys"] {
         for inside in [true, false] {
@@ -127,7 +127,7 @@ fn target_race(cx: &Cx, make: bool) -> Res {
 
 /// CVE-2025-24965 and others: files that the runtime itself makes in the rootfs (targets of binds, /dev/console,
 /// links in /dev) where the image has links.
-fn written_files(cx: &Cx) -> Res {
+pub fn written_files(cx: &Cx) -> Res {
     let guard = Guard::new(cx)?;
     let mut b = cx.bundle()?;
     for d in ["/dev/pts", "/dev/shm", "/dev/mqueue", "/dev"] {
@@ -168,7 +168,7 @@ fn written_files(cx: &Cx) -> Res {
 }
 
 /// CVE-2026-41579 and CVE-2026-47766: without a mount on /dev, the image's own one is a link.
-fn dev_link(cx: &Cx) -> Res {
+pub fn dev_link(cx: &Cx) -> Res {
     for climb in [false, true] {
         let guard = Guard::new(cx)?;
         let mut b = cx.bundle()?;

@@ -51,7 +51,7 @@ fn proc_volume(cx: &Cx) -> Res {
 }
 
 /// CVE-2025-52881: over a part of /proc, where a sysctl or a label is written.
-fn over_proc(cx: &Cx) -> Res {
+pub fn over_proc(cx: &Cx) -> Res {
     let places = [
         "/proc/self",
         "/proc/thread-self",
