@@ -245,7 +245,9 @@ impl<'a> Init<'a> {
         let sibling = clone::sibling()
             .call(|| "clone3".to_owned())
             .context(|| "make a process in the container's pid namespace".to_owned())?;
-        let Some(successor) = sibling else { return Ok(()) };
+        let Some(successor) = sibling else {
+            return rustix::process::setsid().call(|| "setsid".to_owned()).map(drop);
+        };
         self.channel.send_with(&Message::Spawned { pid: successor.pid }, Some(successor.pidfd.as_fd()))?;
         clone::exit(0)
     }

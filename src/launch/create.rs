@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use crate::cgroup;
 use crate::config::Config;
 use crate::container::notify;
-use crate::error::{Error, Result};
+use crate::error::{Call, Error, Result};
 use crate::hooks;
 use crate::plan::cgroupfs::Placement;
 use crate::plan::step::Event;
@@ -56,6 +56,11 @@ struct Unborn<'a> {
 /// # Errors
 /// `container with given ID already exists`; any step's. Nothing is left then.
 pub fn create(order: &Order<'_>) -> Result<Born> {
+    // start, kill and delete need it: better no container than one that nobody can end
+    rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())
+        .map(drop)
+        .call(|| "pidfd_open".to_owned())
+        .map_err(|error| error.hint("Linux 5.14 is the least; a seccomp filter on the caller may refuse it"))?;
     let entry = claim(order)?;
     let record = record(order)?;
     let mut unborn = Unborn { order, entry, record, child: None, console: None, asked_systemd: false };

@@ -24,6 +24,7 @@ pub fn exec(config: &Config, host: &Host, request: &Request, placement: Placemen
         affinity: config.process.exec_affinity.initial.clone(),
         ..Spawn::default()
     };
+    draft.step(Step::Setsid);
     // seen by the container's processes while it still has what the container has not (CVE-2016-9962)
     draft.step(Step::NotDumpable);
     if let Hierarchies::V1 { directories } = &placement.hierarchies {
@@ -37,7 +38,6 @@ pub fn exec(config: &Config, host: &Host, request: &Request, placement: Placemen
     if !wanted.pid.is_host() {
         draft.step(Step::Reborn { preserve: request.preserve_fds });
     }
-    draft.step(Step::Setsid);
     if wanted.mount.is_host() {
         draft.step_at("/root/path", Step::Chroot { path: request.rootfs.clone() });
     }

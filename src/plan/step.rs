@@ -180,8 +180,8 @@ pub enum Step {
         init: AssetId,
         namespaces: Vec<NamespaceKind>,
     },
-    /// What goes on is a new process, the first one that is in the pid namespace that was entered, with nothing of
-    /// the host's open: who may trace all in there finds no way out through it (CVE-2016-9962).
+    /// What goes on is a new process, in a session of its own, the first one that is in the pid namespace that was
+    /// entered, with nothing of the host's open: who may trace all in there finds no way out through it (CVE-2016-9962).
     Reborn {
         /// Descriptors from 3 on that the program is to have.
         preserve: u32,

@@ -189,12 +189,20 @@ fn an_exec_makes_nothing() {
         ];
         assert!(!labels.iter().any(|label| makes.contains(label)), "{}: {labels:?}", made.name);
         assert!(made.plan.spawn.namespaces.is_empty(), "{}", made.name);
-        assert_eq!(made.plan.spawn.join_pid.is_some(), !made.config.namespaces.pid.is_host(), "{}", made.name);
+        assert_eq!(made.plan.is_reborn(), !made.config.namespaces.pid.is_host(), "{}", made.name);
+        // who is seen in there has entered all else, and comes from nowhere in the host
+        assert!(made.plan.spawn.join_pid.is_none(), "{}", made.name);
+        let late = labels.iter().position(|label| *label == "reborn").unwrap_or(usize::MAX);
+        assert!(
+            !labels.iter().skip(late).any(|label| ["join-cgroup", "enter-namespaces"].contains(label)),
+            "{}",
+            made.name
+        );
         let entered = made.plan.steps.iter().find_map(|entry| match &entry.step {
             Step::EnterNamespaces { namespaces, .. } => Some(namespaces.clone()),
             _ => None,
         });
-        let entered = entered.unwrap_or_default().len() + usize::from(made.plan.spawn.join_pid.is_some());
+        let entered = entered.unwrap_or_default().len();
         let own = made.source.pointer("/linux/namespaces").and_then(Value::as_array).unwrap().len();
         assert_eq!(entered, own, "{}", made.name);
     }

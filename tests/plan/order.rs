@@ -6,10 +6,11 @@ use crate::invariants::{Made, for_plans_of_both_kinds, labels};
 
 /// The order of every plan. What stands on one line may alternate. Seccomp has two places, and
 /// [`seccomp_is_loaded_as_late_as_it_may_be`] says when which.
-const ORDER: [&[&str]; 44] = [
+const ORDER: [&[&str]; 45] = [
     &["setsid"],
     &["not-dumpable"],
     &["enter-namespaces"],
+    &["reborn"],
     &["join-namespace"],
     &["unshare"],
     &["enter-time-namespace"],
