@@ -40,7 +40,7 @@ fn image_dev(dir: &Path) -> Res {
     }
     for (name, major, minor) in DEFAULT {
         let mode = Mode::from_raw_mode(0o666);
-        mknodat(CWD, &dir.join(name), FileType::CharacterDevice, mode, makedev(major, minor))?;
+        mknodat(CWD, dir.join(name), FileType::CharacterDevice, mode, makedev(major, minor))?;
     }
     Ok(())
 }

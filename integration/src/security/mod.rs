@@ -3,6 +3,9 @@
 //!
 //! `tNN_` is the number in the matrix of threats; the CVE is at the case. A peer is said to differ only where its
 //! attack was seen to succeed.
+//!
+//! Not here yet: T12 (rootless), the users of T09's maps and every variant in a user namespace, which come with user
+//! namespaces; T23, T24 and T28 with the shim; T30, T31 and T33 with checkpoints; and T27 to T50 but those.
 
 mod fds;
 mod masks;

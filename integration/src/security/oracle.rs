@@ -49,11 +49,14 @@ struct Entry {
     content: u64,
 }
 
+/// Mode, owner, number and inode.
+type Device = (u32, (u32, u32), u64, u64);
+
 #[derive(Debug, PartialEq, Eq, Clone)]
 struct Machine {
     mounts: String,
     sysctls: BTreeMap<&'static str, String>,
-    devices: BTreeMap<&'static str, (u32, (u32, u32), u64, u64)>,
+    devices: BTreeMap<&'static str, Device>,
     runtime: Entry,
 }
 

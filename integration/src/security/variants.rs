@@ -11,6 +11,8 @@ use crate::run::{Out, Run};
 
 const CALLS: [&str; 6] = ["openat2", "clone3", "mount_api", "mount_setattr", "pidfd_open", "close_range"];
 
+type Body = fn(&Cx) -> Res;
+
 pub fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for call in CALLS {
@@ -20,7 +22,7 @@ pub fn cases() -> Vec<Case> {
             all.push(if call == "clone3" { under.differs("runc", "its Go aborts") } else { under });
         }
     }
-    let in_userns: [(&str, fn(&Cx) -> Res); 5] = [
+    let in_userns: [(&str, Body); 5] = [
         ("t05_mount_target_behind_a_link", paths::target_behind_link),
         ("t06_proc_and_sys_are_links", paths::proc_sys_links),
         ("t18_what_is_written_into_the_rootfs", paths::written_files),
@@ -55,7 +57,7 @@ fn under(cx: &Cx, rules: &str) -> Res {
     let guard = Guard::new(cx)?;
     let lived = life(&denied, cx)?;
     guard.untouched()?;
-    for (name, hostile) in [("t06", paths::proc_sys_links as fn(&Cx) -> Res), ("t19", masks::null_link)] {
+    for (name, hostile) in [("t06", paths::proc_sys_links as Body), ("t19", masks::null_link)] {
         hostile(&denied).context(format!("{name} under {rules}"))?;
     }
     if lived {
@@ -104,7 +106,7 @@ fn ended(denied: &Cx, plain: &Cx, id: &str) -> Res {
 }
 
 /// A hostile case with every bundle in a new user namespace.
-fn mapped(cx: &Cx, body: fn(&Cx) -> Res) -> Res {
+fn mapped(cx: &Cx, body: Body) -> Res {
     let mut b = cx.bundle()?;
     b.map_ids();
     let out = cx.run(b.args(&["/bin/true"]))?;
