@@ -11,11 +11,14 @@ mod events;
 mod exec;
 mod exec_edges;
 mod exec_many;
+mod fds;
+mod foreground;
 mod hooks;
 mod io;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod notify;
 mod pause;
 mod process;
 mod program;
@@ -36,6 +39,9 @@ pub fn all() -> Vec<Case> {
         lifecycle::cases(),
         verbs::cases(),
         io::cases(),
+        fds::cases(),
+        foreground::cases(),
+        notify::cases(),
         process::cases(),
         capabilities::cases(),
         namespaces::cases(),

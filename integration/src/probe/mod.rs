@@ -1,8 +1,11 @@
 //! What the containers run: looks at itself and prints JSON.
 
 mod raw;
+mod talk;
 
-pub use raw::{attach_device_program, attached_device_programs, close_on_exec_from, loaded_device_programs};
+pub use raw::{
+    attach_device_program, attached_device_programs, close_on_exec_from, loaded_device_programs, send_signal,
+};
 
 use serde_json::{Map, Value, json};
 use std::fs;
@@ -15,7 +18,12 @@ pub fn main(args: &[String]) -> ExitCode {
         ["fds"] => println!("{}", fds()),
         ["syscalls", calls @ ..] => println!("{}", syscalls(calls)),
         ["hook", file, rest @ ..] => return hook(file, rest),
-        ["notify", words @ ..] => return notify(words),
+        ["notify", words @ ..] => return talk::notify(words.join("\n").as_bytes(), 1),
+        ["notify-many", times, word] => return talk::notify(word.as_bytes(), times.parse().unwrap_or(1)),
+        ["notify-noise", length] => return talk::notify(&vec![0xff; length.parse().unwrap_or(1)], 1),
+        ["notify-barrier"] => return talk::barrier(),
+        ["signals"] => return signals(),
+        ["die", signal] => raw::die(signal.parse().unwrap_or(9)),
         ["exit", code] => return ExitCode::from(code.parse().unwrap_or(99)),
         _ => return ExitCode::from(98),
     }
@@ -47,6 +55,7 @@ fn all() -> Value {
         "keyring": raw::session_keyring(),
         "rlimits": raw::rlimits(),
         "parentDeathSignal": raw::parent_death_signal(),
+        "subreaper": raw::subreaper(),
         "fds": fds(),
         "hostname": read("/proc/sys/kernel/hostname").trim(),
         "domainname": read("/proc/sys/kernel/domainname").trim(),
@@ -108,15 +117,15 @@ fn syscalls(calls: &[&str]) -> Value {
     Value::Array(calls.iter().map(|c| json!(one(c))).collect())
 }
 
-/// sd_notify(3).
-fn notify(words: &[&str]) -> ExitCode {
-    let Ok(path) = std::env::var("NOTIFY_SOCKET") else { return ExitCode::from(96) };
-    let sent = std::os::unix::net::UnixDatagram::unbound().and_then(|s| s.send_to(words.join("\n").as_bytes(), path));
-    match sent {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("notify: {e}");
-            ExitCode::FAILURE
+/// Prints the number of each signal that arrives; SIGTERM is the last one.
+fn signals() -> ExitCode {
+    raw::block_signals();
+    println!("up");
+    loop {
+        let signal = raw::next_signal();
+        println!("{signal}");
+        if signal == i64::from(libc::SIGTERM) {
+            return ExitCode::SUCCESS;
         }
     }
 }
