@@ -34,6 +34,8 @@ pub fn cases() -> Vec<Case> {
         case("foreground::killed_run_leaves_the_container", run_killed),
         case("foreground::killed_exec_leaves_the_container", exec_killed),
         case("foreground::the_caller_dies_while_it_stops", caller_dies),
+        case("foreground::others_may_work_on_it", others_work),
+        case("foreground::others_may_delete_it", others_delete),
     ]
 }
 
@@ -69,9 +71,8 @@ fn each_arrives(job: Job) -> Res {
         want += &format!("{signal}\n");
         let arrived = eventually(&format!("signal {signal} arrives"), || Ok(job.stdout_now().len() >= want.len()));
         if arrived.is_err() {
-            // what it is, and that the runtime is still there
             let _ = send_signal(job.pid(), libc::SIGTERM);
-            return arrived;
+            return arrived.context(format!("after {}", job.stdout_now().replace('\n', " ")));
         }
     }
     let out = job.wait()?.ok()?;
@@ -379,5 +380,42 @@ fn caller_dies(cx: &Cx) -> Res {
     ensure!(cx.exists(&id), "the program ended at once");
     gone(runtime[0])?;
     ensure!(!cx.exists(&id), "the state is left");
+    Ok(())
+}
+
+fn others_work(cx: &Cx) -> Res {
+    let mut b = cx.bundle()?;
+    b.sleeps();
+    let id = cx.id();
+    let job = cx.with_bundle("run", &b, &id)?.spawn()?;
+    up(&job)?;
+    cx.runtime("pause").arg(&id).out()?.ok()?;
+    same!(cx.status(&id)?, "paused", "status");
+    cx.runtime("resume").arg(&id).out()?.ok()?;
+    cx.runtime("update").args(["--pids-limit", "100", &id]).out()?.ok()?;
+    send_signal(job.pid(), libc::SIGTERM)?;
+    job.wait()?.exits(3)?;
+    ensure!(!cx.exists(&id), "the state is left");
+    Ok(())
+}
+
+/// And make another one of that name, which the end of the first one leaves alone.
+fn others_delete(cx: &Cx) -> Res {
+    let mut b = cx.bundle()?;
+    b.sleeps();
+    let id = cx.id();
+    cx.adopt(&id);
+    let job = cx.with_bundle("run", &b, &id)?.spawn()?;
+    up(&job)?;
+    // it sees the end of the first one when the second is there
+    send_signal(job.pid(), libc::SIGSTOP)?;
+    cx.delete_force(&id)?;
+    cx.adopt(&id);
+    cx.with_bundle("create", &b, &id)?.out()?.ok()?;
+    send_signal(job.pid(), libc::SIGCONT)?;
+    job.wait()?.exits(137)?;
+    same!(cx.status(&id)?, "created", "status of the second");
+    cx.start(&id)?;
+    same!(cx.status(&id)?, "running", "status of the second");
     Ok(())
 }
