@@ -14,8 +14,10 @@ use std::time::Duration;
 
 pub fn cases() -> Vec<Case> {
     vec![
-        case("foreground::run_passes_each_signal_on", run_signals),
-        case("foreground::exec_passes_each_signal_on", exec_signals),
+        case("foreground::run_passes_each_signal_on", run_signals)
+            .differs("runc", "Go's own SIGURG comes too, SIGPROF and SIGWINCH do not"),
+        case("foreground::exec_passes_each_signal_on", exec_signals)
+            .differs("runc", "Go's own SIGURG comes too, SIGPROF and SIGWINCH do not"),
         case("foreground::run_stops_and_goes_on_with_its_shell", run_stops)
             .only(&["ferrun"], "the peers pass SIGTSTP on and do not stop themselves"),
         case("foreground::exec_stops_and_goes_on_with_its_shell", exec_stops)
@@ -27,15 +29,19 @@ pub fn cases() -> Vec<Case> {
         case("foreground::death_with_a_core_dump", core_dump),
         case("foreground::a_signal_while_the_container_is_born", born),
         case("foreground::orphans_are_reaped", orphan_reaped),
-        case("foreground::no_subreaper_leaves_orphans_alone", no_subreaper),
-        case("foreground::detached_leaves_orphans_alone", detached_orphan),
-        case("foreground::orphans_of_an_exec", exec_orphan),
+        case("foreground::no_subreaper_leaves_orphans_alone", no_subreaper).differs("crun", "ignores the option"),
+        case("foreground::detached_leaves_orphans_alone", detached_orphan)
+            .differs("runc", "does not see that the container has ended, and waits for ever")
+            .differs("crun", "is a subreaper when detached too"),
+        case("foreground::orphans_of_an_exec", exec_orphan).differs("crun", "its exec is a subreaper too"),
         case("foreground::the_program_is_no_subreaper", not_inherited),
         case("foreground::killed_run_leaves_the_container", run_killed),
         case("foreground::killed_exec_leaves_the_container", exec_killed),
         case("foreground::the_caller_dies_while_it_stops", caller_dies),
         case("foreground::others_may_work_on_it", others_work),
-        case("foreground::others_may_delete_it", others_delete),
+        case("foreground::others_may_delete_it", others_delete)
+            .differs("runc", "removes the second one's state")
+            .differs("crun", "removes the second one's state"),
     ]
 }
 

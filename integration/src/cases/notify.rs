@@ -15,22 +15,32 @@ use std::time::{Duration, Instant};
 
 pub fn cases() -> Vec<Case> {
     vec![
-        case("notify::run_says_ready_when_the_program_does", in_run),
-        case("notify::run_detached_waits_for_ready", in_detached),
-        case("notify::start_waits_for_ready", in_start),
+        case("notify::run_says_ready_when_the_program_does", in_run)
+            .differs("crun", "says READY and BARRIER, not MAINPID"),
+        case("notify::run_detached_waits_for_ready", in_detached)
+            .differs("crun", "says READY and BARRIER, not MAINPID"),
+        case("notify::start_waits_for_ready", in_start).differs("crun", "says READY and BARRIER, not MAINPID"),
         case("notify::an_abstract_address", abstract_address),
         case("notify::a_long_id_below_a_long_root", long_path)
-            .differs("runc", "the address of its socket would be too long"),
-        case("notify::ready_among_other_lines", among_lines),
-        case("notify::nothing_else_goes_on", nothing_else),
+            .differs("runc", "the address of its socket would be too long")
+            .differs("crun", "the address of its socket would be too long"),
+        case("notify::ready_among_other_lines", among_lines).differs("runc", "wants READY in the first line"),
+        case("notify::nothing_else_goes_on", nothing_else)
+            .differs("runc", "takes READY=0 for it")
+            .differs("crun", "takes any READY=1 in the text, each time"),
         case("notify::the_programs_barrier_falls", barrier),
         case("notify::noise_of_64_kib", noise),
-        case("notify::ready_only_once", once),
-        case("notify::the_runtime_goes_on_in_a_flood", flood),
-        case("notify::the_container_cannot_touch_the_socket", untouchable),
-        case("notify::a_manager_that_is_gone", manager_gone),
+        case("notify::ready_only_once", once)
+            .differs("runc", "says it again, with MAINPID=0")
+            .differs("crun", "says it each time"),
+        case("notify::the_runtime_goes_on_in_a_flood", flood).differs("runc", "passes no signal on before READY"),
+        case("notify::the_container_cannot_touch_the_socket", untouchable)
+            .differs("crun", "the container can remove it"),
+        case("notify::a_manager_that_is_gone", manager_gone).differs("crun", "ends the container"),
         case("notify::a_manager_that_does_not_read", manager_deaf),
-        case("notify::a_container_that_ends_unready", never_ready),
+        case("notify::a_container_that_ends_unready", never_ready)
+            .differs("runc", "may wait for ever in the foreground")
+            .differs("crun", "run --detach ends with the container's status"),
     ]
 }
 
