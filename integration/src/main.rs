@@ -29,7 +29,9 @@ mod probe;
 mod run;
 mod sandbox;
 mod sockets;
+mod stage;
 mod systemd;
+mod tmux;
 mod worker;
 
 use std::path::Path;

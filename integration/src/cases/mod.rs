@@ -25,6 +25,7 @@ mod rootfs;
 mod seccomp;
 mod stress;
 mod systemd;
+mod terminal;
 mod units;
 mod update;
 mod verbs;
@@ -36,6 +37,7 @@ pub fn all() -> Vec<Case> {
         lifecycle::cases(),
         verbs::cases(),
         io::cases(),
+        terminal::cases(),
         process::cases(),
         capabilities::cases(),
         namespaces::cases(),
