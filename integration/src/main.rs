@@ -26,6 +26,7 @@ mod mountinfo;
 mod options;
 mod peer;
 mod probe;
+mod pty;
 mod run;
 mod sandbox;
 mod sockets;

@@ -9,6 +9,7 @@ use crate::tmux::Screen;
 use serde_json::json;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -49,6 +50,7 @@ pub const INSIDE: &str = "in> ";
 /// The runtime, its options and a container, ready to be started on a terminal.
 pub struct Stage<'a> {
     pub cx: &'a Cx,
+    way: Way,
     pub id: String,
     pub dir: PathBuf,
     rootfs: PathBuf,
@@ -70,6 +72,21 @@ impl<'a> Stage<'a> {
 
     /// With something changed in the container's configuration.
     pub fn with(cx: &'a Cx, way: Way, program: &[&str], change: fn(&mut Bundle) -> &mut Bundle) -> Res<Self> {
+        Self::build(cx, way, true, program, change)
+    }
+
+    /// Without a terminal.
+    pub fn plain(cx: &'a Cx, way: Way, program: &[&str]) -> Res<Self> {
+        Self::build(cx, way, false, program, |bundle| bundle)
+    }
+
+    fn build(
+        cx: &'a Cx,
+        way: Way,
+        terminal: bool,
+        program: &[&str],
+        change: fn(&mut Bundle) -> &mut Bundle,
+    ) -> Res<Self> {
         let mut bundle = cx.bundle()?;
         bundle.push("/process/env", json!(format!("PS1={INSIDE}"))).push("/process/env", json!("TERM=screen"));
         change(&mut bundle);
@@ -77,13 +94,17 @@ impl<'a> Stage<'a> {
         line.extend(cx.options.globals(&cx.root()).iter().map(|arg| arg.to_string_lossy().into_owned()));
         let (id, verb) = match way {
             Way::Run => {
-                bundle.set("/process/terminal", json!(true)).args(program).save()?;
+                bundle.set("/process/terminal", json!(terminal)).args(program).save()?;
                 let id = cx.id();
                 (id.clone(), vec!["run".to_owned(), "--bundle".into(), bundle.dir.to_string_lossy().into_owned(), id])
             }
             Way::Exec => {
                 let id = cx.sleeping(&mut bundle)?.id;
-                let mut verb = vec!["exec".to_owned(), "-t".into(), id.clone()];
+                let mut verb = vec!["exec".to_owned()];
+                if terminal {
+                    verb.push("-t".into());
+                }
+                verb.push(id.clone());
                 verb.extend(program.iter().map(|word| (*word).to_owned()));
                 (id, verb)
             }
@@ -91,7 +112,36 @@ impl<'a> Stage<'a> {
         line.extend(verb);
         let dir = cx.path("stage");
         fs::create_dir_all(&dir)?;
-        Ok(Self { cx, id, dir, rootfs: bundle.rootfs(), line })
+        Ok(Self { cx, way, id, dir, rootfs: bundle.rootfs(), line })
+    }
+
+    /// The runtime, for whoever gives it descriptors of his own.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.line[0]);
+        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.args(&self.line[1..]).current_dir(&self.dir);
+        command
+    }
+
+    /// The same by way of the shell: `exec "$@" <&-`, say.
+    pub fn command_by(&self, script: &str) -> Command {
+        let direct = self.command();
+        let mut command = Command::new("/bin/dash");
+        command.env_clear().envs(direct.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.args(["-c", script, "dash"]).args(&self.line).current_dir(&self.dir);
+        command
+    }
+
+    /// As if the container (its bundle, with `run`) had never been there.
+    pub fn spoil(&mut self) -> Res {
+        match self.way {
+            Way::Run => fs::remove_file(self.rootfs.with_file_name("config.json"))?,
+            Way::Exec => {
+                let none = format!("{}-none", self.id);
+                self.line.iter_mut().filter(|word| **word == self.id).for_each(|word| word.clone_from(&none));
+            }
+        }
+        Ok(())
     }
 
     /// A file of the container's.

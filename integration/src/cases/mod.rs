@@ -20,12 +20,14 @@ mod pause;
 mod process;
 mod program;
 mod ps;
+mod relay;
 mod resources;
 mod rootfs;
 mod seccomp;
 mod stress;
 mod systemd;
 mod terminal;
+mod terminal_ends;
 mod units;
 mod update;
 mod verbs;
@@ -38,6 +40,8 @@ pub fn all() -> Vec<Case> {
         verbs::cases(),
         io::cases(),
         terminal::cases(),
+        terminal_ends::cases(),
+        relay::cases(),
         process::cases(),
         capabilities::cases(),
         namespaces::cases(),
