@@ -18,7 +18,7 @@ use crate::sys::{pidfd, proc};
 
 use super::channel::{Channel, Message};
 use super::spawn::{self, HandOver};
-use super::{assets, tune};
+use super::{assets, terminal, tune};
 
 /// All that a birth needs.
 pub struct Order<'a> {
@@ -177,7 +177,11 @@ impl Unborn<'_> {
                 Some((Message::Listener, Some(listener))) => {
                     spawn::send_listener(self.order.config, &self.record, "creating", self.pid(), &listener)?;
                 }
-                Some((Message::Console, master)) => self.console = master,
+                Some((Message::Console, master)) => {
+                    // before there is a program that could ask
+                    master.as_ref().into_iter().for_each(terminal::fit);
+                    self.console = master;
+                }
                 Some((Message::Fault(error), _)) => return Err(error),
                 Some((message, _)) => {
                     return Err(Error::new(format!("unexpected message of the container's init: {message:?}")));

@@ -13,6 +13,7 @@ mod exec_edges;
 mod exec_many;
 mod hooks;
 mod io;
+mod landlock;
 mod lifecycle;
 mod mounts;
 mod namespaces;
@@ -48,6 +49,7 @@ pub fn all() -> Vec<Case> {
         mounts::cases(),
         rootfs::cases(),
         seccomp::cases(),
+        landlock::cases(),
         exec::cases(),
         exec_edges::cases(),
         exec_many::cases(),
