@@ -32,6 +32,9 @@ pub fn cases() -> Vec<Case> {
         both("terminal", "a_stopped_runtime_may_be_killed", stopped_killed)
             .differs("runc", "passes SIGTSTP on and keeps the terminal")
             .differs("crun", "passes SIGTSTP on and keeps the terminal"),
+        both("terminal", "a_stopped_runtime_goes_on_to_its_end", stopped_ends)
+            .differs("runc", "passes SIGTSTP on and keeps the terminal")
+            .differs("crun", "passes SIGTSTP on and keeps the terminal"),
         both("terminal", "hang_up_reaches_the_program", hang_up),
         both("terminal", "hang_up_is_no_reason_to_spin", hang_up_ignored).differs("crun", "spins"),
     ]
@@ -258,11 +261,29 @@ fn stopped_killed(cx: &Cx, way: Way) -> Res {
     screen.enters("./go")?;
     screen.shows("up")?;
     stop(&stage, &screen)?;
-    // what the outer shell does: TERM waits until the job goes on
-    screen.enters("kill %1; kill -CONT %1; wait %1; echo status=$?.")?;
+    // in the background from then on: the terminal stays the outer shell's
+    screen.enters("kill %1; kill -CONT %1")?;
+    stage.ends()?;
+    screen.enters("echo en''d")?;
+    screen.shows("end")?;
+    screen.shows("Done(7)")?;
+    screen.unchanged(&before).context("at the end")
+}
+
+/// What happened meanwhile is seen at once.
+fn stopped_ends(cx: &Cx, way: Way) -> Res {
+    let stage = Stage::script(cx, way, "echo up; sleep 1.5; echo late; exit 7")?;
+    let screen = stage.screen()?;
+    let before = screen.settings()?;
+    screen.enters("./go")?;
+    screen.shows("up")?;
+    stop(&stage, &screen)?;
+    std::thread::sleep(Duration::from_secs(2));
+    ensure!(!screen.text()?.contains("late"), "a stopped runtime writes: {}", screen.text()?);
+    screen.enters("fg; echo status=$?.")?;
+    screen.shows("late")?;
     screen.shows("status=7.")?;
-    screen.unchanged(&before).context("at the end")?;
-    Ok(())
+    screen.unchanged(&before).context("at the end")
 }
 
 fn hang_up(cx: &Cx, way: Way) -> Res {

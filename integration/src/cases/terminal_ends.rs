@@ -7,7 +7,8 @@ use crate::stage::{GO, Stage, Way, both};
 use crate::tmux::{PROMPT, Screen};
 
 pub fn cases() -> Vec<Case> {
-    let both = |what, body| both("terminal_after", what, body).differs("crun", "1.8 leaves iutf8 cleared");
+    let both =
+        |what, body| both("terminal_after", what, body).differs("crun", "1.8 leaves iutf8 cleared, with exec more");
     [
         both("exit_0", exit_0),
         both("exit_3", exit_3),

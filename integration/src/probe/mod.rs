@@ -53,10 +53,8 @@ fn stream(total: &str, chunk: &str) -> ExitCode {
             match rustix::io::write(rustix::stdio::stdout(), rest) {
                 Ok(written) => rest = &rest[written..],
                 Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => {
-                    eprintln!("stream: {errno}, {} bytes before the end", left - (now - rest.len()));
-                    return ExitCode::FAILURE;
-                }
+                // stderr may be the same terminal, and as dead
+                Err(_) => return ExitCode::FAILURE,
             }
         }
         left -= now;
