@@ -24,11 +24,14 @@ mod pause;
 mod process;
 mod program;
 mod ps;
+mod relay;
 mod resources;
 mod rootfs;
 mod seccomp;
 mod stress;
 mod systemd;
+mod terminal;
+mod terminal_ends;
 mod units;
 mod update;
 mod verbs;
@@ -43,6 +46,9 @@ pub fn all() -> Vec<Case> {
         fds::cases(),
         foreground::cases(),
         notify::cases(),
+        terminal::cases(),
+        terminal_ends::cases(),
+        relay::cases(),
         process::cases(),
         capabilities::cases(),
         namespaces::cases(),

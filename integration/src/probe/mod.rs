@@ -24,8 +24,48 @@ pub fn main(args: &[String]) -> ExitCode {
         ["notify-barrier"] => return talk::barrier(),
         ["signals"] => return signals(),
         ["die", signal] => raw::die(signal.parse().unwrap_or(9)),
+        ["stream", total, chunk] => return stream(total, chunk),
         ["exit", code] => return ExitCode::from(code.parse().unwrap_or(99)),
         _ => return ExitCode::from(98),
+    }
+    ExitCode::SUCCESS
+}
+
+/// Bytes of which none can be missing, double or changed without being noticed.
+pub struct Pattern(u64);
+
+impl Pattern {
+    pub fn new() -> Self {
+        Self(1)
+    }
+
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *byte = (self.0 >> 56) as u8;
+        }
+    }
+}
+
+/// So many bytes of the pattern to stdout, in writes of a size.
+fn stream(total: &str, chunk: &str) -> ExitCode {
+    let (Ok(mut left), Ok(chunk)) = (total.parse::<usize>(), chunk.parse::<usize>()) else {
+        return ExitCode::from(97);
+    };
+    let (mut pattern, mut bytes) = (Pattern::new(), vec![0; chunk]);
+    while left > 0 {
+        let now = left.min(chunk);
+        pattern.fill(&mut bytes[..now]);
+        let mut rest = &bytes[..now];
+        while !rest.is_empty() {
+            match rustix::io::write(rustix::stdio::stdout(), rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(rustix::io::Errno::INTR) => {}
+                // stderr may be the same terminal, and as dead
+                Err(_) => return ExitCode::FAILURE,
+            }
+        }
+        left -= now;
     }
     ExitCode::SUCCESS
 }
