@@ -54,7 +54,7 @@ fn without_dev(b: &mut Bundle) {
 /// Tries to set the domain name through what is masked; /proc/sys itself is read-only. The name belongs to the
 /// container's own UTS namespace: nobody else is harmed.
 const THROUGH_A_MASK: &str =
-    "echo attacked > /proc/timer_list; cat /proc/sys/kernel/domainname; wc -c < /proc/timer_list";
+    "echo attacked > /proc/timer_list; cat /proc/sys/kernel/domainname; head -c 99 /proc/timer_list | wc -c";
 
 /// CVE-2025-31133: the source of a mask is a link of the image, and a file of the kernel's becomes writable.
 pub fn null_link(cx: &Cx) -> Res {

@@ -27,12 +27,13 @@ fn attempt(cx: &Cx, b: &mut Bundle) -> Res<bool> {
     let id = cx.id();
     let create = cx.runtime("create").arg("--console-socket").arg(&path).arg("--bundle").arg(&b.dir).arg(&id);
     let out = create.out()?;
-    drop(listener);
     if out.code != Some(0) {
         out.fails(&[])?;
         return Ok(false);
     }
     cx.adopt(&id);
+    // kept: a terminal whose other end is gone hangs up
+    let _master = sockets::receive(&listener)?;
     let start = cx.runtime("start").arg(&id).out()?;
     let started = start.code == Some(0);
     if !started {
