@@ -6,12 +6,12 @@
 
 mod cgroup;
 mod device;
-mod environ;
+pub mod environ;
 mod identity;
 mod mask;
 mod mount;
 mod namespaces;
-mod preflight;
+pub mod preflight;
 mod root;
 mod security;
 mod tmpcopyup;
