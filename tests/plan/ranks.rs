@@ -78,8 +78,10 @@ pub(crate) fn disorder(plan: &Plan, config: &Config, exec: bool) -> Option<Strin
     let labels = labels(plan);
     let rank = |label: &str| ORDER.iter().position(|labels| labels.contains(&label));
     let place = |label: &&'static str| match *label {
-        // without a mount namespace the root is entered before anything is looked up in it
+        // without a mount namespace the root is entered before anything is looked up in it, but after the hooks of
+        // the runtime's side
         "chroot" if config.namespaces.mount.is_host() => rank("attach-root"),
+        "barrier-mounted" | "create-container-hooks" if config.namespaces.mount.is_host() => rank("detach-propagation"),
         // from namespaces of others there may be no way to our cgroups
         "join-cgroup" | "affinity" | "unshare-cgroup" if exec || cgroup_first(config) => rank("enter-namespaces"),
         other => rank(other),

@@ -10,7 +10,7 @@ use ferrun::launch::channel::Message;
 use ferrun::state::record::Record;
 use ferrun::sys::proc::parse_stat;
 
-use crate::{check_error, checked, text};
+use super::{check_error, checked, text};
 
 /// The channel from the init, and the file of its last words.
 pub fn channel(data: &[u8]) {

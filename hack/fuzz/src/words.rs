@@ -8,7 +8,7 @@ use ferrun::container::kill::parse_signal;
 use ferrun::error::Error;
 use serde_json::{Value, json};
 
-use crate::{checked, text};
+use super::{checked, text};
 
 /// The lines of the input, as a list of words.
 fn lines(data: &[u8]) -> Vec<String> {
@@ -56,7 +56,7 @@ pub fn mounts(data: &[u8]) {
             assert!(!fstype.contains('\0'));
         }
     }
-    crate::plans::planned(&config);
+    super::plans::planned(&config);
 }
 
 /// MOUNT_ATTR__ATIME
@@ -98,7 +98,7 @@ pub fn lists(data: &[u8]) {
                 mapped(mapping);
             }
         }
-        crate::plans::planned(&config);
+        super::plans::planned(&config);
     }
 }
 
