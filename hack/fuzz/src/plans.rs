@@ -93,7 +93,11 @@ fn proved(plan: &Plan) {
                     fs.data.iter().flat_map(|data| [Some(&data.key), data.value.as_ref()]).flatten().for_each(plain);
                 }
             }
-            Step::MakeDirectory { path } => inside(&text(path.as_os_str().as_encoded_bytes())),
+            // the working directory: resolved in the root by the kernel, `..` and all
+            Step::MakeDirectory { path } | Step::Chdir { path } => {
+                assert!(path.is_absolute());
+                plain(&text(path.as_os_str().as_encoded_bytes()));
+            }
             Step::Devices { devices, links } => {
                 devices.iter().for_each(|device| inside(&text(device.path.as_os_str().as_encoded_bytes())));
                 links.iter().for_each(|link| inside(&link.link));
