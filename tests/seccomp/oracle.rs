@@ -3,7 +3,7 @@
 //! A difference is either on purpose, or a known mistake of libseccomp's, or a failure. It is never taken for one of
 //! the first two unless what the rules say word for word ([`verdict`]) is on our side; all are counted and shown.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 
 use super::*;
@@ -97,13 +97,46 @@ fn number_by_filter(arch: Arch, name: &str) -> Option<u32> {
     (base + 403..base + 600).find(|number| run(&program, Call::new(token, *number)) == ALLOW)
 }
 
-/// libseccomp makes programs that compare the architecture with numbers: the load between is missing.
-fn forgets_the_number(program: &[Instruction]) -> bool {
-    program.windows(2).any(|pair| {
-        let token = pair[0].code == 0x15 && [X86_64, I386].contains(&pair[0].k) && pair[0].jt == 0;
-        token && (pair[1].code, pair[1].k) != (0x20, 0)
+/// Comparisons of a program whose word is not the one that they are about: libseccomp sometimes joins two places
+/// without loading again, so that one instruction compares now one word of the call and now another, or takes the
+/// architecture for a number.
+fn confused(program: &[Instruction]) -> Vec<bool> {
+    let mut loaded: Vec<BTreeSet<u32>> = vec![BTreeSet::new(); program.len()];
+    for (place, instruction) in program.iter().enumerate() {
+        let words = if instruction.code == 0x20 { BTreeSet::from([instruction.k]) } else { loaded[place].clone() };
+        let next = match instruction.code {
+            0x06 => Vec::new(),
+            0x05 => vec![instruction.k as usize],
+            0x15 | 0x25 | 0x35 => vec![usize::from(instruction.jt), usize::from(instruction.jf)],
+            _ => vec![0],
+        };
+        for next in next {
+            loaded[place + 1 + next].extend(&words);
+        }
+    }
+    let wrong = |(instruction, words): (&Instruction, &BTreeSet<u32>)| {
+        let compares = matches!(instruction.code, 0x15 | 0x25 | 0x35);
+        let token = [X86_64, I386].contains(&instruction.k);
+        compares && (words.len() > 1 || words.contains(&ARCH) && !token)
+    };
+    program.iter().zip(&loaded).map(wrong).collect()
+}
+
+/// The offset of the architecture in struct seccomp_data.
+const ARCH: u32 = 4;
+
+/// Whether a call comes to one of these instructions.
+fn passes(program: &[Instruction], call: Call, places: &[bool]) -> bool {
+    // the interpreter stops where a return is
+    (0..program.len()).filter(|place| places[*place]).any(|place| {
+        let mut cut = program.to_vec();
+        cut[place] = Instruction { code: 0x06, jt: 0, jf: 0, k: MARK };
+        run(&cut, call) == MARK
     })
 }
+
+/// No verdict.
+const MARK: u32 = 0x1234_5678;
 
 /// Why verdicts may differ, how often they did, and the first time.
 #[derive(Default)]
@@ -117,20 +150,29 @@ impl Differences {
     }
 }
 
+/// The numbers of the calls that a profile names.
+fn numbers<'a>(seccomp: &'a Seccomp, names: &Names) -> HashMap<(Arch, &'a str), u32> {
+    let all = seccomp.rules.iter().flat_map(|rule| &rule.names).map(String::as_str).chain(["socketcall", "ipc"]);
+    let archs = [Arch::X86_64, Arch::X32, Arch::X86];
+    let found = all.flat_map(|name| archs.map(|arch| (arch, name)));
+    found.filter_map(|key| Some((key, names.number(key.0, key.1)?))).collect()
+}
+
 /// One profile, both ways.
 struct Pair<'a> {
     /// Which of all.
     place: usize,
     seccomp: &'a Seccomp,
     names: &'a Names,
+    numbers: HashMap<(Arch, &'a str), u32>,
     ours: Vec<Instruction>,
     theirs: Vec<Instruction>,
-    forgets: bool,
+    confused: Vec<bool>,
 }
 
 impl Pair<'_> {
     fn verdict(&self, call: Call) -> u32 {
-        verdict(self.seccomp, call, &|arch, name| self.names.number(arch, name))
+        verdict(self.seccomp, call, &|arch, name| self.numbers.get(&(arch, name)).copied())
     }
 
     /// Of a difference: why. Panics when there is no reason that is known.
@@ -148,8 +190,8 @@ impl Pair<'_> {
         if !self.names.knows(call) && their == value(self.seccomp.default_action) {
             return "libseccomp is too old to know the call";
         }
-        if self.forgets {
-            return "libseccomp's mistake: its program does not load the number of the call";
+        if passes(&self.theirs, call, &self.confused) {
+            return "libseccomp's mistake: a comparison in its program is reached with different words loaded";
         }
         panic!("{}", about());
     }
@@ -189,7 +231,8 @@ impl Pair<'_> {
         let call = Call { arch, number, args: [0; 6] };
         let Some(arch) = arch_of(call) else { return all };
         let about = |rule: &&Rule| {
-            !behind.is_empty() || rule.names.iter().any(|name| self.names.number(arch, name) == Some(number))
+            !behind.is_empty()
+                || rule.names.iter().any(|name| self.numbers.get(&(arch, name.as_str())) == Some(&number))
         };
         let conditions: Vec<Condition> =
             self.seccomp.rules.iter().filter(about).flat_map(|rule| rule.conditions.clone()).collect();
@@ -257,19 +300,29 @@ fn agrees_with_libseccomp() {
     let known: Vec<&str> = docker.rules[0].names.iter().map(String::as_str).filter(everywhere).collect();
     assert!(known.len() > 200, "{}", known.len());
     let mut differences = Differences::default();
-    let (mut compared, mut forgetful) = (0, 0);
+    let (mut compared, mut mistaken) = (0, 0);
     for place in 0..=PROFILES {
         let seccomp = if place == 0 { docker.clone() } else { made_up(&mut random, &known) };
         let theirs = theirs(&program, &seccomp);
-        let forgets = forgets_the_number(&theirs);
-        forgetful += usize::from(forgets);
-        let pair = Pair { place, seccomp: &seccomp, names: &names, ours: filter(&seccomp), theirs, forgets };
+        let confused = confused(&theirs);
+        mistaken += usize::from(confused.contains(&true));
+        let ours = filter(&seccomp);
+        assert!(!self::confused(&ours).contains(&true), "{seccomp:?}");
+        let pair = Pair {
+            place,
+            seccomp: &seccomp,
+            names: &names,
+            numbers: numbers(&seccomp, &names),
+            ours,
+            theirs,
+            confused,
+        };
         compared += pair.compare(&mut random, &mut differences);
     }
     eprintln!("{compared} verdicts of {} profiles compared with libseccomp's", PROFILES + 1);
     for (why, (count, profiles, example)) in &differences.0 {
         eprintln!("{count} in {} profiles, {why}\n    such as {example}", profiles.len());
     }
-    eprintln!("{forgetful} of libseccomp's programs do not load the number somewhere");
-    assert!(compared > 5_000_000 && forgetful < PROFILES / 10, "{compared} {forgetful}");
+    eprintln!("{mistaken} of libseccomp's programs have such comparisons");
+    assert!(compared > 5_000_000, "{compared}");
 }

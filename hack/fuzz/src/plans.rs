@@ -210,8 +210,11 @@ pub fn plan(data: &[u8]) {
             7 => json!(line()),
             8 => line().parse::<i64>().map_or(Value::Null, Value::from),
             9 => json!([line(), line()]),
-            // a value from somewhere else
-            10 => config.pointer(&pointers[usize::from(*low) % pointers.len()]).cloned().unwrap_or_default(),
+            // a value from somewhere else, but not one that holds itself and doubles with each edit
+            10 => {
+                let other = config.pointer(&pointers[usize::from(*low) % pointers.len()]);
+                other.filter(|other| other.to_string().len() < 512).cloned().unwrap_or_default()
+            }
             _ => serde_json::from_str(&line()).unwrap_or_default(),
         };
         if let Some(found) = config.pointer_mut(place) {

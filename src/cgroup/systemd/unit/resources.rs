@@ -300,7 +300,8 @@ mod tests {
         }
         assert_eq!(mask("1,8,0-2,1-1").expect("mask"), [0b111, 1]);
         let begin = std::time::Instant::now();
-        assert_eq!(mask(&"0-65535,".repeat(100_000)).expect("mask"), [0xff; 8192]);
+        let many = if cfg!(miri) { 10 } else { 100_000 };
+        assert_eq!(mask(&"0-65535,".repeat(many)).expect("mask"), [0xff; 8192]);
         assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
     }
 
