@@ -26,10 +26,13 @@ mod mountinfo;
 mod options;
 mod peer;
 mod probe;
+mod pty;
 mod run;
 mod sandbox;
 mod sockets;
+mod stage;
 mod systemd;
+mod tmux;
 mod worker;
 
 use std::path::Path;

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::config::Config;
+use crate::config::Process;
 use crate::config::exec::Overrides;
-use crate::config::{Hooks, Process};
 use crate::container::exec::{self, Target, User};
 use crate::error::{Call, Context, Error, Result};
 use crate::host::Host;
@@ -105,9 +105,9 @@ fn exec(arguments: &Arguments, options: &Options) -> Result<i32> {
 
 fn run(arguments: &Arguments, target: &Target, init: OwnedFd) -> Result<i32> {
     let record = &target.record;
-    let mut config = Config::parse(&target.entry.config()?)?;
-    config.hooks = Hooks::default();
-    config.process = process(arguments, config.process, record)?;
+    let config = Config::parse(&target.entry.config()?)?;
+    let process = process(arguments, config.process.clone(), record)?;
+    let config = config.for_exec(process)?;
     let request = request(arguments, record, &config)?;
     let placement = exec::placement(record, &arguments.cgroup)?;
     let wants_lsm = config.process.apparmor_profile.is_some() || config.process.selinux_label.is_some();
@@ -152,7 +152,6 @@ fn process(arguments: &Arguments, of_container: Process, record: &Record) -> Res
 }
 
 fn request(arguments: &Arguments, record: &Record, config: &Config) -> Result<Request> {
-    let (env, preserve_fds) = bundle::preserved(arguments.preserve_fds)?;
     let console = match (&arguments.console_socket, config.process.terminal) {
         (Some(socket), _) => Console::Socket(socket.clone()),
         (None, true) if !arguments.detach => Console::Relay,
@@ -165,8 +164,7 @@ fn request(arguments: &Arguments, record: &Record, config: &Config) -> Result<Re
         start: Start::Now,
         console,
         no_new_keyring: record.no_new_keyring,
-        preserve_fds,
-        env,
+        preserve_fds: bundle::preserved(arguments.preserve_fds, 0)?,
         ..Request::default()
     })
 }

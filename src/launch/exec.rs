@@ -13,7 +13,7 @@ use crate::sys::pidfd;
 
 use super::channel::{Channel, Message};
 use super::spawn::{self, HandOver};
-use super::{assets, tune};
+use super::{assets, terminal, tune};
 
 /// All that an exec needs.
 pub struct Order<'a> {
@@ -90,7 +90,11 @@ impl Birth<'_> {
                 Some((Message::Listener, Some(listener))) => {
                     spawn::send_listener(config, record, "running", pid, &listener)?;
                 }
-                Some((Message::Console, master)) => self.console = master,
+                Some((Message::Console, master)) => {
+                    // before there is a program that could ask
+                    master.as_ref().into_iter().for_each(terminal::fit);
+                    self.console = master;
+                }
                 Some((Message::Fault(error), _)) => return Err(error),
                 Some((message, _)) => return Err(Error::new(format!("unexpected message: {message:?}"))),
                 None => return Err(spawn::autopsy(self.child.take(), None)),

@@ -1,22 +1,22 @@
 //! A container in the foreground: signals passed on, the terminal relayed, orphans reaped, the exit status.
 //! One process, one thread, one poll loop.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::stdio::{stdin, stdout};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
-use crate::error::{Call, Context, Result};
+use crate::error::{Call, Result};
 use crate::sys::clone::Child;
 use crate::sys::pidfd;
 use crate::sys::signal::BrokenPipesIgnored;
 
 use crate::container::notify::Notify;
+
+use super::terminal::Terminal;
 
 /// Signals that arrive from now on wait to be read. To be called before the clone: a container that ends at
 /// once would be missed otherwise.
@@ -24,12 +24,27 @@ use crate::container::notify::Notify;
 pub struct Signals(SignalFd);
 
 impl Signals {
+    /// # Errors
+    /// sigprocmask(2), signalfd(2).
     pub fn block() -> Result<Self> {
-        let all = SigSet::all();
-        all.thread_block().call(|| "sigprocmask".to_owned())?;
-        SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        let mut read = SigSet::all();
+        // these two stop who uses a terminal in the background
+        read.remove(Signal::SIGTTIN);
+        read.remove(Signal::SIGTTOU);
+        read.thread_block().call(|| "sigprocmask".to_owned())?;
+        SignalFd::with_flags(&read, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map(Self)
             .call(|| "signalfd".to_owned())
+    }
+
+    fn wanted(&self) -> PollFd<'_> {
+        PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN)
+    }
+
+    /// The number of one that waits.
+    fn next(&self) -> Result<Option<i32>> {
+        let info = self.0.read_signal().call(|| "read signalfd".to_owned())?;
+        Ok(info.map(|info| info.ssi_signo as i32))
     }
 }
 
@@ -41,60 +56,93 @@ pub fn supervise(child: &Child, signals: &Signals, console: Option<OwnedFd>, not
     loop {
         if let Some(status) = handle_signals(child, signals, terminal.as_ref())? {
             if let Some(terminal) = &mut terminal {
-                terminal.drain();
+                last_words(terminal, signals)?;
             }
             return Ok(status);
         }
-        let mut fds = vec![PollFd::from_borrowed_fd(signals.0.as_fd(), PollFlags::IN)];
-        if let Some(notify) = notify {
-            fds.push(PollFd::from_borrowed_fd(notify.as_fd(), PollFlags::IN));
-        }
-        let relay = fds.len();
-        if let Some(terminal) = &terminal {
-            fds.extend(terminal.wanted());
-        }
-        match poll(&mut fds, None) {
-            Err(Errno::INTR) => continue,
-            result => result.call(|| "poll".to_owned())?,
-        };
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        drop(fds);
+        let [input, output] = terminal.as_ref().map_or([None, None], Terminal::wanted);
+        let told = notify.map(|notify| PollFd::from_borrowed_fd(notify.as_fd(), PollFlags::IN));
+        let [_, told, input, output] = wait([Some(signals.wanted()), told, input, output])?;
         if let Some(notify) = notify
-            && ready[1]
+            && told
         {
             notify.forward(child.pid)?;
         }
-        if let Some(terminal) = &mut terminal {
-            terminal.relay(&ready[relay..])?;
+        if let Some(relay) = &mut terminal
+            && !relay.relay([input, output])
+        {
+            // the container's hangs up as well
+            terminal = None;
         }
     }
 }
 
+/// Which of the fds are ready.
+fn wait<const N: usize>(fds: [Option<PollFd<'_>>; N]) -> Result<[bool; N]> {
+    let present = fds.each_ref().map(Option::is_some);
+    let mut fds: Vec<_> = fds.into_iter().flatten().collect();
+    match poll(&mut fds, None) {
+        Err(Errno::INTR) => return Ok([false; N]),
+        result => result.call(|| "poll".to_owned())?,
+    };
+    let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+    Ok(present.map(|present| present && ready.next() == Some(true)))
+}
+
+/// What the container said last. Who does not want to wait for a reader that does not read sends us a signal.
+fn last_words(terminal: &mut Terminal, signals: &Signals) -> Result<()> {
+    terminal.last_words();
+    while !terminal.is_done() {
+        let unwritten = terminal.unwritten();
+        let waits = unwritten.is_some();
+        let [_, reader] = if waits { wait([Some(signals.wanted()), unwritten])? } else { [false; 2] };
+        while let Some(signal) = signals.next()? {
+            if [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM].contains(&signal) {
+                return Ok(());
+            }
+        }
+        terminal.relay([false, reader || !waits]);
+    }
+    Ok(())
+}
+
 /// Reads all signals that wait. The status, when the container has ended.
 fn handle_signals(child: &Child, signals: &Signals, terminal: Option<&Terminal>) -> Result<Option<i32>> {
-    while let Some(info) = signals.0.read_signal().call(|| "read signalfd".to_owned())? {
-        match info.ssi_signo as i32 {
+    while let Some(signal) = signals.next()? {
+        match signal {
             libc::SIGCHLD => {
                 if let Some(status) = reap(child)? {
                     return Ok(Some(status));
                 }
+                continue;
             }
             // our own broken pipe, and what the Go runtime of a caller sends to itself
-            libc::SIGPIPE | libc::SIGURG => {}
-            libc::SIGWINCH if terminal.is_some() => {
-                if let Some(terminal) = terminal {
-                    terminal.resize();
-                }
+            libc::SIGPIPE | libc::SIGURG => continue,
+            libc::SIGWINCH if let Some(terminal) = terminal => {
+                terminal.resize();
+                continue;
             }
-            signal => match pidfd::send_signal(&child.pidfd, signal) {
-                Ok(()) | Err(Errno::SRCH) => {}
-                Err(errno) => {
-                    return Err(errno).call(|| "kill".to_owned()).context(|| format!("pass on signal {signal}"));
-                }
-            },
+            libc::SIGCONT => terminal.into_iter().for_each(Terminal::make_raw),
+            _ => {}
+        }
+        match pidfd::send_signal(&child.pidfd, signal) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(errno) => tracing::warn!("pass on signal {signal} to the container: {errno}"),
+        }
+        if signal == libc::SIGTSTP {
+            terminal.into_iter().for_each(Terminal::restore);
+            stop_here()?;
         }
     }
     Ok(None)
+}
+
+/// Lets SIGTSTP do what it does to any program: nothing where there is no shell that could let us go on.
+fn stop_here() -> Result<()> {
+    let mut stop = SigSet::empty();
+    stop.add(Signal::SIGTSTP);
+    raise(Signal::SIGTSTP).call(|| "raise".to_owned())?;
+    stop.thread_unblock().and_then(|()| stop.thread_block()).call(|| "sigprocmask".to_owned())
 }
 
 /// Reaps every child that has ended: as a subreaper we get the container's orphans.
@@ -111,83 +159,4 @@ fn reap(child: &Child) -> Result<Option<i32>> {
             Err(errno) => return Err(errno).call(|| "waitpid".to_owned()),
         }
     }
-}
-
-/// The caller's terminal (if it is one) in raw mode, and the container's.
-struct Terminal {
-    master: OwnedFd,
-    /// What to set the caller's back to.
-    before: Option<Termios>,
-    stdin_open: bool,
-}
-
-impl Terminal {
-    fn new(master: OwnedFd) -> Result<Self> {
-        let mut terminal = Self { master, before: None, stdin_open: true };
-        if isatty(stdin()) {
-            let before = tcgetattr(stdin()).call(|| "tcgetattr".to_owned())?;
-            let mut raw = before.clone();
-            raw.make_raw();
-            tcsetattr(stdin(), OptionalActions::Now, &raw).call(|| "tcsetattr".to_owned())?;
-            terminal.before = Some(before);
-            terminal.resize();
-        }
-        Ok(terminal)
-    }
-
-    /// A size that cannot be had is not worth an error.
-    fn resize(&self) {
-        if let Ok(size) = tcgetwinsize(stdin()) {
-            let _ = tcsetwinsize(&self.master, size);
-        }
-    }
-
-    fn wanted(&self) -> Vec<PollFd<'_>> {
-        let mut fds = vec![PollFd::from_borrowed_fd(self.master.as_fd(), PollFlags::IN)];
-        if self.stdin_open {
-            fds.push(PollFd::from_borrowed_fd(stdin(), PollFlags::IN));
-        }
-        fds
-    }
-
-    fn relay(&mut self, ready: &[bool]) -> Result<()> {
-        // EIO: nobody has the slave open just now, or any more; the end is told by SIGCHLD
-        if ready.first() == Some(&true) && matches!(copy(self.master.as_fd(), stdout()), Err(Errno::IO)) {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        if ready.get(1) == Some(&true) && !matches!(copy(stdin(), self.master.as_fd()), Ok(1..) | Err(Errno::AGAIN)) {
-            self.stdin_open = false;
-        }
-        Ok(())
-    }
-
-    /// What the container said last.
-    fn drain(&mut self) {
-        while let Ok(1..) = copy(self.master.as_fd(), stdout()) {}
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        if let Some(before) = &self.before {
-            let _ = tcsetattr(stdin(), OptionalActions::Now, before);
-        }
-    }
-}
-
-fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<usize, Errno> {
-    let mut buffer = [0; 8192];
-    let length = match rustix::io::read(from, &mut buffer) {
-        Err(Errno::INTR) => return Err(Errno::AGAIN),
-        result => result?,
-    };
-    let mut left = &buffer[..length];
-    while !left.is_empty() {
-        match rustix::io::write(to, left) {
-            Ok(written) => left = &left[written..],
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(length)
 }

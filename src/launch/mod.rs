@@ -7,4 +7,5 @@ pub mod exec;
 pub mod foreground;
 pub mod seal;
 pub mod spawn;
+pub mod terminal;
 mod tune;

@@ -9,7 +9,7 @@ use ferrun::host::Cgroups;
 use ferrun::plan::cgroupfs::{Hierarchies, Placement};
 use ferrun::plan::create::create;
 use ferrun::plan::exec::exec;
-use ferrun::plan::step::{Asset, AssetId, Device, Entry, Event, HookKind, Mount, MountWhat, NamespaceKind, Step};
+use ferrun::plan::step::{Asset, AssetId, Device, Entry, Event, Mount, MountWhat, NamespaceKind, Step};
 use ferrun::plan::{Manager, Plan, Request, Start};
 use serde_json::{Value, json};
 

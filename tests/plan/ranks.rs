@@ -71,7 +71,8 @@ const ORDER: [&[&str]; 44] = [
     &["barrier-ready"],
 ];
 
-const AFTER_READY: [&str; 5] = ["await-start", "start-container-hooks", "seccomp", "drop-capabilities", "exec"];
+const AFTER_READY: [&str; 6] =
+    ["await-start", "start-container-hooks", "landlock", "seccomp", "drop-capabilities", "exec"];
 
 /// What is wrong with the order of a plan's steps, if anything is.
 pub(crate) fn disorder(plan: &Plan, config: &Config, exec: bool) -> Option<String> {

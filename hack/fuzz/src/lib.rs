@@ -3,6 +3,7 @@
 //!
 //! Each function takes any bytes and panics on a finding.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+#![allow(unreachable_pub)] // what is a library for the programs is a part of the test
 
 #[path = "../../../tests/plan/hosts.rs"]
 #[allow(dead_code)]

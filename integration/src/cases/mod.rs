@@ -11,20 +11,27 @@ mod events;
 mod exec;
 mod exec_edges;
 mod exec_many;
+mod fds;
+mod foreground;
 mod hooks;
 mod io;
+mod landlock;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod notify;
 mod pause;
 mod process;
 mod program;
 mod ps;
+mod relay;
 mod resources;
 mod rootfs;
 mod seccomp;
 mod stress;
 mod systemd;
+mod terminal;
+mod terminal_ends;
 mod units;
 mod update;
 mod verbs;
@@ -36,12 +43,19 @@ pub fn all() -> Vec<Case> {
         lifecycle::cases(),
         verbs::cases(),
         io::cases(),
+        fds::cases(),
+        foreground::cases(),
+        notify::cases(),
+        terminal::cases(),
+        terminal_ends::cases(),
+        relay::cases(),
         process::cases(),
         capabilities::cases(),
         namespaces::cases(),
         mounts::cases(),
         rootfs::cases(),
         seccomp::cases(),
+        landlock::cases(),
         exec::cases(),
         exec_edges::cases(),
         exec_many::cases(),
