@@ -1,13 +1,10 @@
 /*
- * What libseccomp makes of a profile, for the test `agrees_with_libseccomp` in tests/seccomp.rs.
+ * What libseccomp makes of a profile, for the test `agrees_with_libseccomp`: hack/seccomp-oracle builds and runs it.
  *
- *     cc -O2 -o /tmp/oracle hack/seccomp-oracle.c -lseccomp
- *     FERRUN_SECCOMP_ORACLE=/tmp/oracle cargo test --test seccomp -- --ignored
- *
- * libseccomp before 2.6.1 gets some comparisons of 64 bits wrong (GHSA-4q85-33p6-j5g6); use a newer one.
- *
- * Input, one word after the other:  default ACTION | arch TOKEN | rule ACTION NAME COUNT {INDEX OP VALUE VALUE_TWO}
- * Output: the program, as an array of struct sock_filter. Rules are added as runc adds them.
+ * With the word `names`: the calls that libseccomp knows, a line for each: architecture's token, number, name.
+ * Else its input is, one word after the other:
+ *     default ACTION | arch TOKEN | rule ACTION NAME COUNT {INDEX OP VALUE VALUE_TWO}
+ * and its output the program, as an array of struct sock_filter. Rules are added as runc adds them.
  */
 #include <inttypes.h>
 #include <seccomp.h>
@@ -44,10 +41,27 @@ static void add_rule(scmp_filter_ctx filter, uint32_t defaults)
 	demand(seccomp_rule_add_array(filter, action, number, count, args) == 0, name);
 }
 
-int main(void)
+static void names(uint32_t token, int first)
+{
+	for (int number = first; number <= first + 1000; number++) {
+		char *name = seccomp_syscall_resolve_num_arch(token, number);
+		if (name)
+			printf("%" PRIu32 " %d %s\n", token, number, name);
+		free(name);
+	}
+}
+
+int main(int argc, char **argv)
 {
 	char word[16];
 	uint32_t defaults, token;
+
+	if (argc > 1 && !strcmp(argv[1], "names")) {
+		names(SCMP_ARCH_X86_64, 0);
+		names(SCMP_ARCH_X32, 0x40000000);
+		names(SCMP_ARCH_X86, 0);
+		return 0;
+	}
 
 	demand(scanf("%15s %" SCNu32, word, &defaults) == 2 && !strcmp(word, "default"), "default");
 	scmp_filter_ctx filter = seccomp_init(defaults);

@@ -13,6 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What failed and why. Displayed as one line, outermost context first, innermost cause last.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Parts")]
 pub struct Error(Box<Parts>);
 
 /// The fields of an error, as the JSON log shows them.
@@ -147,6 +148,18 @@ impl Error {
     }
 }
 
+/// Of an error that another process wrote down: the init, which has been in the container.
+impl From<Parts> for Error {
+    fn from(mut parts: Parts) -> Self {
+        let Parts { contexts, cause, call, errno: _, path, pointer, document, step, hint } = &mut parts;
+        let optional = [call, path, pointer, document, step, hint].into_iter().flatten();
+        for text in contexts.iter_mut().chain([cause]).chain(optional) {
+            *text = one_line(text);
+        }
+        Self(Box::new(parts))
+    }
+}
+
 /// One line whatever the input holds: control characters are escaped.
 fn one_line(text: &str) -> String {
     if text.chars().any(char::is_control) {
@@ -271,5 +284,8 @@ mod tests {
     #[test]
     fn hostile_text_stays_one_line() {
         assert_eq!(Error::new("a\nb\u{1b}c").to_string(), "a\\nb\\u{1b}c");
+        let told = r#"{"cause": "a\nb", "contexts": ["c\rd"], "call": "e\u001bf", "hint": "g\nh", "pointer": "/\n"}"#;
+        let told: Error = serde_json::from_str(told).expect("an error");
+        assert_eq!(told.to_string(), "c\\rd: e\\u{1b}f: a\\nb (config.json /\\n); g\\nh");
     }
 }

@@ -11,6 +11,8 @@ mod hosts;
 mod invariants;
 #[path = "plan/order.rs"]
 mod order;
+#[path = "plan/ranks.rs"]
+mod ranks;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,92 +1,16 @@
 //! Seccomp filters, run by an interpreter: vectors, the profile of Docker, and random profiles against a naive
 //! evaluation of their rules. Needs no privileges.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+#[path = "seccomp/machine.rs"]
+mod machine;
 #[path = "seccomp/oracle.rs"]
 mod oracle;
 
 use ferrun::config::seccomp::{Action, Arch, Condition, Op, Rule, Seccomp, check};
 use ferrun::seccomp::{Instruction, MAX_INSTRUCTIONS, compile, compile_for};
+use machine::*;
 use oci_spec::runtime::LinuxSeccomp;
 use serde_json::{Value, json};
-
-const X86_64: u32 = 0xc000_003e;
-const I386: u32 = 0x4000_0003;
-const AARCH64: u32 = 0xc000_00b7;
-const X32: u32 = 0x4000_0000;
-
-const ALLOW: u32 = 0x7fff_0000;
-const LOG: u32 = 0x7ffc_0000;
-const KILL_THREAD: u32 = 0;
-const KILL_PROCESS: u32 = 0x8000_0000;
-const TRAP: u32 = 0x0003_0000;
-const NOTIFY: u32 = 0x7fc0_0000;
-const EPERM: u32 = errno(1);
-const ENOSYS: u32 = errno(38);
-
-const fn errno(number: u32) -> u32 {
-    0x0005_0000 | number
-}
-
-const fn trace(data: u32) -> u32 {
-    0x7ff0_0000 | data
-}
-
-/// A system call, as seccomp shows it to a filter.
-#[derive(Debug, Clone, Copy)]
-struct Call {
-    arch: u32,
-    number: u32,
-    args: [u64; 6],
-}
-
-impl Call {
-    fn new(arch: u32, number: u32) -> Self {
-        Self { arch, number, args: [0; 6] }
-    }
-
-    fn with(mut self, index: usize, value: u64) -> Self {
-        self.args[index] = value;
-        self
-    }
-
-    /// A word of struct seccomp_data, by its offset.
-    fn word(&self, offset: u32, big_endian: bool) -> u32 {
-        let index = (offset as usize - if offset < 16 { 0 } else { 16 }) / 8;
-        let high = (offset % 8 == 4) != big_endian;
-        match offset {
-            0 => self.number,
-            4 => self.arch,
-            16..64 if high => (self.args[index] >> 32) as u32,
-            16..64 => self.args[index] as u32,
-            _ => panic!("load at {offset}"),
-        }
-    }
-}
-
-/// Runs a filter as the kernel does, and refuses what the kernel's check of a filter refuses.
-fn run(program: &[Instruction], call: Call) -> u32 {
-    run_on(program, call, false)
-}
-
-fn run_on(program: &[Instruction], call: Call, big_endian: bool) -> u32 {
-    let mut at = 0;
-    let mut a: Option<u32> = None;
-    loop {
-        let Instruction { code, jt, jf, k } = program[at];
-        at += 1;
-        let holds = |test: fn(u32, u32) -> bool| if test(a.unwrap(), k) { jt } else { jf };
-        match code {
-            0x20 => a = Some(call.word(k, big_endian)),
-            0x54 => a = Some(a.unwrap() & k),
-            0x05 => at += k as usize,
-            0x15 => at += usize::from(holds(|a, k| a == k)),
-            0x25 => at += usize::from(holds(|a, k| a > k)),
-            0x35 => at += usize::from(holds(|a, k| a >= k)),
-            0x06 => return k,
-            _ => panic!("instruction {code:#x}"),
-        }
-    }
-}
 
 fn profile(value: Value) -> Seccomp {
     check(&serde_json::from_value::<LinuxSeccomp>(value).unwrap()).unwrap()
@@ -112,22 +36,6 @@ fn rule(names: &[&str], action: Action, conditions: &[Condition]) -> Rule {
 
 fn when(index: u8, op: Op, value: u64, value_two: u64) -> Condition {
     Condition { index, value, value_two, op }
-}
-
-/// The plain meaning of a condition.
-fn holds(condition: &Condition, args: &[u64; 6], narrow: bool) -> bool {
-    let cut = |value: u64| if narrow { value & 0xffff_ffff } else { value };
-    let arg = cut(args[usize::from(condition.index)]);
-    let value = cut(condition.value);
-    match condition.op {
-        Op::Ne => arg != value,
-        Op::Lt => arg < value,
-        Op::Le => arg <= value,
-        Op::Eq => arg == value,
-        Op::Ge => arg >= value,
-        Op::Gt => arg > value,
-        Op::MaskedEq => arg & value == cut(condition.value_two) & value,
-    }
 }
 
 #[test]
@@ -470,19 +378,6 @@ fn naive(seccomp: &Seccomp, name: &str, number: u32, args: &[u64; 6]) -> Action 
         Action::Errno(38)
     } else {
         seccomp.default_action
-    }
-}
-
-fn value(action: Action) -> u32 {
-    match action {
-        Action::KillThread => KILL_THREAD,
-        Action::KillProcess => KILL_PROCESS,
-        Action::Trap => TRAP,
-        Action::Errno(number) => errno(number.into()),
-        Action::Notify => NOTIFY,
-        Action::Trace(data) => trace(data.into()),
-        Action::Log => LOG,
-        Action::Allow => ALLOW,
     }
 }
 

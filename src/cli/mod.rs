@@ -10,7 +10,7 @@ mod exec;
 pub mod features;
 mod kill;
 mod list;
-mod numbers;
+pub mod numbers;
 mod pause;
 mod plan;
 mod ps;

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// It is none, or too large.
-pub(super) fn unsigned(text: &str) -> Result<Value> {
+pub fn unsigned(text: &str) -> Result<Value> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse::<u64>().ok().filter(|_| digits);
     number.map(Value::from).ok_or_else(|| Error::new(format!("{text:?} is no whole number from 0 on")))
@@ -20,7 +20,7 @@ pub(super) fn unsigned(text: &str) -> Result<Value> {
 ///
 /// # Errors
 /// It is none, or too large.
-pub(super) fn signed(text: &str) -> Result<Value> {
+pub fn signed(text: &str) -> Result<Value> {
     text.parse::<i64>().map(Value::from).map_err(|_| Error::new(format!("{text:?} is no whole number")))
 }
 
@@ -28,7 +28,7 @@ pub(super) fn signed(text: &str) -> Result<Value> {
 ///
 /// # Errors
 /// It is none.
-pub(super) fn bytes(text: &str) -> Result<Value> {
+pub fn bytes(text: &str) -> Result<Value> {
     const UNITS: &str = "kmgtp";
     let invalid = || Error::new(format!("invalid size: '{text}'")).hint("a number and k, m, g, t or p is wanted");
     if text == "-1" {
@@ -55,7 +55,7 @@ pub(super) fn bytes(text: &str) -> Result<Value> {
 ///
 /// # Errors
 /// It is none; a negative one.
-pub(super) fn duration(text: &str) -> Result<Duration> {
+pub fn duration(text: &str) -> Result<Duration> {
     const UNITS: [(&str, f64); 8] =
         [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("μs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
     let invalid = || Error::new(format!("{text:?} is no duration")).hint("such as 5s, 1m30s or 200ms");

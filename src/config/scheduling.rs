@@ -130,5 +130,9 @@ fn cpus(list: &str, at: &At) -> Result<Cpus> {
         }
     };
     let wrong = || at.must("a list of CPUs from 0 to 8191 such as 0-3,7", list);
+    // whoever names each CPU once needs no more ranges, and each costs as much as the CPUs in it
+    if list.split(',').count() > CPUS as usize {
+        return Err(wrong());
+    }
     list.split(',').map(|one| range(one).ok_or_else(wrong)).collect::<Result<_>>().map(Cpus)
 }

@@ -108,18 +108,22 @@ fn mode_flag(flag: MemoryPolicyFlagType) -> u32 {
 
 /// `0-3,7`: sorted, each once. Spaces and extra commas are allowed.
 fn nodes(list: &str, at: &At) -> Result<Vec<u32>> {
-    let mut nodes = Vec::new();
+    let mut ranges = Vec::new();
     for range in list.split(',').map(str::trim).filter(|range| !range.is_empty()) {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         match (number(first), number(last)) {
-            (Some(first), Some(last)) if first <= last => nodes.extend(first..=last),
+            (Some(first), Some(last)) if first <= last => ranges.push((first, last)),
             _ => {
                 return Err(at.must(&format!("a list of nodes such as 0-3,7, none above {MAX_NODE}"), list));
             }
         }
-        // ranges that overlap must not pile up
-        nodes.sort_unstable();
-        nodes.dedup();
+    }
+    // ranges that overlap must cost no more than those that do not
+    ranges.sort_unstable();
+    let mut nodes = Vec::new();
+    for (first, last) in ranges {
+        let next = nodes.last().map_or(0, |last| last + 1);
+        nodes.extend(first.max(next)..=last);
     }
     Ok(nodes)
 }

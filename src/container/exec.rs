@@ -66,6 +66,15 @@ impl User {
     /// # Errors
     /// A name that the container does not know.
     pub fn find(text: &str, record: &Record) -> Result<Self> {
+        Self::find_in(text, |file| read_inside(record, file).context(|| format!("read the container's {file}")))
+    }
+
+    /// The same, where `read` gives the text of `/etc/passwd` and `/etc/group`. Those are the image's: nothing in
+    /// them is trusted.
+    ///
+    /// # Errors
+    /// A name that they do not have; what `read` says.
+    pub fn find_in(text: &str, read: impl Fn(&str) -> Result<String>) -> Result<Self> {
         let (user, group) = match text.split_once(':') {
             Some((user, group)) => (user, Some(group)),
             None => (text, None),
@@ -73,17 +82,16 @@ impl User {
         let find = || {
             let mut found = match number(user)? {
                 Some(uid) => Self { uid: Some(uid), gid: None },
-                None => by_name(record, "/etc/passwd", user).map(|[uid, gid]| Self { uid, gid })?.known(
-                    user,
-                    "user",
-                    "/etc/passwd",
-                )?,
+                None => {
+                    let [uid, gid] = by_name(&read("/etc/passwd")?, user);
+                    Self { uid, gid }.known(user, "user", "/etc/passwd")?
+                }
             };
             if let Some(group) = group {
                 found.gid = match number(group)? {
                     Some(gid) => Some(gid),
                     None => {
-                        let [gid, _] = by_name(record, "/etc/group", group)?;
+                        let [gid, _] = by_name(&read("/etc/group")?, group);
                         Self { uid: gid, gid }.known(group, "group", "/etc/group")?.gid
                     }
                 };
@@ -121,11 +129,10 @@ fn number(text: &str) -> Result<Option<u32>> {
 }
 
 /// The third and fourth field of the line of `name`.
-fn by_name(record: &Record, file: &str, name: &str) -> Result<[Option<u32>; 2]> {
-    let text = read_inside(record, file).context(|| format!("read the container's {file}"))?;
+fn by_name(text: &str, name: &str) -> [Option<u32>; 2] {
     let line = text.lines().find(|line| line.split(':').next() == Some(name));
     let mut numbers = line.into_iter().flat_map(|line| line.split(':').skip(2)).map(|field| field.parse().ok());
-    Ok([numbers.next().flatten(), numbers.next().flatten()])
+    [numbers.next().flatten(), numbers.next().flatten()]
 }
 
 /// A file of the container's, resolved inside its root. Only a regular one: a FIFO would make us wait for ever.

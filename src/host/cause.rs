@@ -19,7 +19,7 @@ pub fn explain(error: Error) -> Error {
 }
 
 /// From status and uid_map of /proc/self, and its label (proc_pid_status(5), user_namespaces(7)).
-fn causes(status: &str, uid_map: &str, label: &str) -> Vec<String> {
+pub fn causes(status: &str, uid_map: &str, label: &str) -> Vec<String> {
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let mut causes = Vec::new();
     let effective = field("CapEff:").and_then(|mask| u64::from_str_radix(mask, 16).ok());

@@ -142,12 +142,13 @@ fn probe_cgroups() -> Result<Cgroups> {
     Ok(if hierarchies.is_empty() { Cgroups::None } else { Cgroups::V1 { hierarchies } })
 }
 
-fn parse_own_v2(text: &str) -> PathBuf {
+/// This process's own cgroup of version 2, from the text of /proc/self/cgroup.
+pub fn parse_own_v2(text: &str) -> PathBuf {
     text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").into()
 }
 
-/// `9:cpu,cpuacct:/path` lines: cgroups(7).
-fn parse_v1(text: &str) -> Vec<Hierarchy> {
+/// The hierarchies of version 1, from the text of /proc/self/cgroup: `9:cpu,cpuacct:/path` lines, cgroups(7).
+pub fn parse_v1(text: &str) -> Vec<Hierarchy> {
     text.lines()
         .filter_map(|line| {
             let mut fields = line.splitn(3, ':');

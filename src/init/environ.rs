@@ -60,7 +60,8 @@ fn open_passwd() -> Option<File> {
     regular.then(|| file.into())
 }
 
-fn find_home(mut passwd: impl BufRead, uid: u32) -> Option<String> {
+/// The home directory of `uid` by the text of a passwd file, which is the image's: nothing in it is trusted.
+pub fn find_home(mut passwd: impl BufRead, uid: u32) -> Option<String> {
     let mut line = Vec::new();
     loop {
         line.clear();

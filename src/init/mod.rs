@@ -6,13 +6,13 @@
 
 mod cgroup;
 mod device;
-mod environ;
+pub mod environ;
 mod identity;
 mod landlock;
 mod mask;
 mod mount;
 mod namespaces;
-mod preflight;
+pub mod preflight;
 mod root;
 mod security;
 mod tmpcopyup;

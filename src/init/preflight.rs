@@ -36,7 +36,7 @@ const MACHINES: [(u16, &str, bool); 10] = [
 ];
 
 /// The words of `errno` for the execve of `path`, and what is wrong with the file when that can be seen.
-pub(super) fn explain(path: &str, errno: Errno) -> String {
+pub fn explain(path: &str, errno: Errno) -> String {
     let words = errno_words(errno.raw_os_error());
     match fault(path, 0) {
         Some(fault) => format!("{words}: {fault}"),

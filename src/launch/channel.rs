@@ -33,6 +33,17 @@ pub enum Message {
     Fault(Error),
 }
 
+impl Message {
+    /// From the bytes of one packet. The init shares its memory with nobody, but it has been in the container.
+    ///
+    /// # Errors
+    /// It is no message.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        serde_json::from_slice(bytes)
+            .map_err(|error| Error::new(error.to_string()).within("message of the container's init"))
+    }
+}
+
 /// Errors longer than this are cut by whoever makes them; a packet is never split.
 const MAX_MESSAGE: usize = 16 * 1024;
 
@@ -79,9 +90,7 @@ impl Channel {
         if received.bytes == 0 {
             return Ok(None);
         }
-        let message = serde_json::from_slice(&buffer[..received.bytes])
-            .map_err(|error| Error::new(error.to_string()).within("message of the container's init"))?;
-        Ok(Some((message, fd)))
+        Ok(Some((Message::parse(&buffer[..received.bytes])?, fd)))
     }
 }
 

@@ -4,15 +4,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::signal::{SigSet, Signal, raise};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::process::{WaitOptions, wait as wait_for_child};
 
 use crate::error::{Call, Result};
 use crate::sys::clone::Child;
 use crate::sys::pidfd;
-use crate::sys::signal::BrokenPipesIgnored;
+use crate::sys::signal::{self, BrokenPipesIgnored};
 
 use crate::container::notify::Notify;
 
@@ -21,20 +20,14 @@ use super::terminal::Terminal;
 /// Signals that arrive from now on wait to be read. To be called before the clone: a container that ends at
 /// once would be missed otherwise.
 #[derive(Debug)]
-pub struct Signals(SignalFd);
+pub struct Signals(OwnedFd);
 
 impl Signals {
     /// # Errors
     /// sigprocmask(2), signalfd(2).
     pub fn block() -> Result<Self> {
-        let mut read = SigSet::all();
         // these two stop who uses a terminal in the background
-        read.remove(Signal::SIGTTIN);
-        read.remove(Signal::SIGTTOU);
-        read.thread_block().call(|| "sigprocmask".to_owned())?;
-        SignalFd::with_flags(&read, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-            .map(Self)
-            .call(|| "signalfd".to_owned())
+        signal::read_all_but(&[libc::SIGTTIN, libc::SIGTTOU]).map(Self).call(|| "signalfd".to_owned())
     }
 
     fn wanted(&self) -> PollFd<'_> {
@@ -43,8 +36,7 @@ impl Signals {
 
     /// The number of one that waits.
     fn next(&self) -> Result<Option<i32>> {
-        let info = self.0.read_signal().call(|| "read signalfd".to_owned())?;
-        Ok(info.map(|info| info.ssi_signo as i32))
+        signal::next(&self.0).call(|| "read signalfd".to_owned())
     }
 }
 
@@ -122,7 +114,7 @@ fn handle_signals(child: &Child, signals: &Signals, terminal: Option<&Terminal>)
                 terminal.resize();
                 continue;
             }
-            libc::SIGCONT => terminal.into_iter().for_each(Terminal::make_raw),
+            libc::SIGCONT => terminal.into_iter().for_each(Terminal::go_on),
             _ => {}
         }
         match pidfd::send_signal(&child.pidfd, signal) {
@@ -149,14 +141,13 @@ fn stop_here() -> Result<()> {
 fn reap(child: &Child) -> Result<Option<i32>> {
     let mut ended = None;
     loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, status)) if pid.as_raw() == child.pid => ended = Some(status),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw() == child.pid => ended = Some(128 + signal as i32),
-            Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => return Ok(ended),
-            // a real-time signal ended it, which the crate's type has no name for
-            Err(nix::errno::Errno::EINVAL) => return pidfd::wait(&child.pidfd).call(|| "waitid".to_owned()).map(Some),
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(errno) => return Err(errno).call(|| "waitpid".to_owned()),
+        match wait_for_child(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if pid.as_raw_pid() == child.pid => {
+                ended = status.exit_status().or(status.terminating_signal().map(|signal| 128 + signal));
+            }
+            Ok(None) | Err(Errno::CHILD) => return Ok(ended),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).call(|| "wait4".to_owned()),
         }
     }
 }

@@ -2,14 +2,16 @@
 //! raw meanwhile. Nothing here waits: neither a reader that stops nor a program that does not read may keep signals
 //! from being passed on.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, open};
 use rustix::io::{Errno, read, write};
+use rustix::process::getpgrp;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use rustix::stdio::{stdin, stdout};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 use crate::error::{Call, Result};
 
@@ -26,6 +28,8 @@ pub struct Terminal {
     out: Option<OwnedFd>,
     /// The settings of the caller's terminal to go back to.
     before: Option<Termios>,
+    /// It has ours.
+    raw: Cell<bool>,
     input: Flow,
     output: Flow,
 }
@@ -38,26 +42,42 @@ impl Terminal {
         fcntl_setfl(&master, flags | OFlags::NONBLOCK).call(|| "fcntl F_SETFL".to_owned())?;
         let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).ok();
         let before = if isatty(stdin()) { tcgetattr(stdin()).ok() } else { None };
-        let terminal =
-            Self { master, _slave: slave, out: reopened_stdout(), before, input: Flow::new(), output: Flow::new() };
+        let raw = Cell::new(false);
+        let (input, output) = (Flow::new(), Flow::new());
+        let terminal = Self { master, _slave: slave, out: reopened_stdout(), before, raw, input, output };
         terminal.make_raw();
         Ok(terminal)
     }
 
     /// In the background this stops us (SIGTTOU), as it would any program, until the shell lets us go on. It fails
     /// when there is no shell any more that could: then the terminal is not ours to change.
-    pub fn make_raw(&self) {
+    fn make_raw(&self) {
         if let Some(before) = &self.before {
             let mut raw = before.clone();
             raw.make_raw();
-            let _ = tcsetattr(stdin(), OptionalActions::Now, &raw);
+            self.raw.set(tcsetattr(stdin(), OptionalActions::Now, &raw).is_ok());
             fit(&self.master);
+        }
+    }
+
+    /// After a stop: who had the terminal meanwhile has set it as they like.
+    pub fn go_on(&self) {
+        self.raw.set(false);
+        self.make_raw_in_front();
+    }
+
+    /// In the background nothing is changed: that would be another stop.
+    fn make_raw_in_front(&self) {
+        if tcgetpgrp(stdin()).is_ok_and(|group| group == getpgrp()) {
+            self.make_raw();
         }
     }
 
     /// Back to what the caller's was.
     pub fn restore(&self) {
-        if let Some(before) = &self.before {
+        if let Some(before) = &self.before
+            && self.raw.replace(false)
+        {
             let _ = tcsetattr(stdin(), OptionalActions::Now, before);
         }
     }
@@ -76,6 +96,10 @@ impl Terminal {
     /// Moves what can be moved of input and of output. False: the caller's terminal has hung up.
     pub fn relay(&mut self, ready: [bool; 2]) -> bool {
         if ready[0] {
+            if self.before.is_some() && !self.raw.get() {
+                // a shell says nothing to a job in the background that it brings to the front
+                self.make_raw_in_front();
+            }
             self.input.step(stdin(), self.master.as_fd());
         }
         if ready[1] {

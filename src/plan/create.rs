@@ -34,7 +34,7 @@ pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
         draft_hooks(&mut draft, config);
         draft.step_at("/root/path", Step::Chroot { path: request.rootfs.clone() });
         draft.step_at("/process/cwd", Step::MakeDirectory { path: config.process.cwd.clone() });
-        process::terminal(&mut draft, config, request);
+        process::terminal(&mut draft, config, request, false);
         sysctl(&mut draft, config);
     }
     let widened = process::attributes(&mut draft, config, host, request);
@@ -238,7 +238,7 @@ fn enter_root(draft: &mut Draft, config: &Config, request: &Request) {
     } else {
         draft.step_at("/root/path", Step::PivotRoot);
     }
-    process::terminal(draft, config, request);
+    process::terminal(draft, config, request, true);
     sysctl(draft, config);
     if !config.readonly_paths.is_empty() {
         draft.step_at("/linux/readonlyPaths", Step::ReadonlyPaths { paths: config.readonly_paths.clone() });

@@ -41,7 +41,7 @@ pub fn exec(config: &Config, host: &Host, request: &Request, placement: Placemen
     if wanted.mount.is_host() {
         draft.step_at("/root/path", Step::Chroot { path: request.rootfs.clone() });
     }
-    process::terminal(&mut draft, config, request);
+    process::terminal(&mut draft, config, request, false);
     let widened = process::attributes(&mut draft, config, host, request);
     process::last_steps(&mut draft, config, request, widened)?;
     let (after_clone, at_ready) = process::tunes(config);

@@ -12,7 +12,8 @@ use super::{Console, Draft, Request, Start, identity};
 /// Where the container finds the socket for its notifications.
 pub(super) const NOTIFY_DIRECTORY: &str = "/run/ferrun-notify";
 
-pub(super) fn terminal(draft: &mut Draft, config: &Config, request: &Request) {
+/// With `bind` it is the container's /dev/console.
+pub(super) fn terminal(draft: &mut Draft, config: &Config, request: &Request, bind: bool) {
     if !config.process.terminal {
         return;
     }
@@ -21,7 +22,6 @@ pub(super) fn terminal(draft: &mut Draft, config: &Config, request: &Request) {
         _ => None,
     };
     let (size, owner) = (config.process.console_size, config.process.user.uid);
-    let bind = !config.namespaces.mount.is_host();
     draft.step_at("/process/terminal", Step::Console(step::Console { socket, size, owner, bind }));
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::hooks::Hook;
 use crate::plan::cgroupfs::Placement;
 
@@ -96,6 +97,18 @@ fn is_none(pid: &i32) -> bool {
 }
 
 impl Record {
+    /// From the bytes of a `state.json`.
+    ///
+    /// # Errors
+    /// It is none, or one of another version of this program.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let record: Self = serde_json::from_slice(bytes).map_err(|error| Error::new(error.to_string()))?;
+        if record.version != VERSION {
+            return Err(Error::new(format!("its version is {}, this program knows {VERSION}", record.version)));
+        }
+        Ok(record)
+    }
+
     /// The state document in the field's own form; `pid` 0 is left out.
     pub fn oci_state(&self, status: &str, pid: i32) -> String {
         let state = OciState {

@@ -12,7 +12,7 @@ use crate::cgroup::freezer;
 use crate::error::{Call, Context, Error, Result};
 
 use super::id;
-use super::record::{Phase, Record, Status, VERSION};
+use super::record::{Phase, Record, Status};
 
 const STATE: &str = "state.json";
 const STATE_NEW: &str = "state.json.new";
@@ -256,14 +256,8 @@ impl Entry {
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(Error::os(format!("read {}", self.path.join(STATE).display()), errno)),
         };
-        let damaged = |cause: String| {
-            Error::new(cause).path(self.path.join(STATE)).within(format!("read the state of {}", self.id))
-        };
-        let record: Record = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if record.version != VERSION {
-            return Err(damaged(format!("its version is {}, this program knows {VERSION}", record.version)));
-        }
-        Ok(Some(record))
+        let record = Record::parse(&bytes).map_err(|error| error.path(self.path.join(STATE)));
+        record.map(Some).context(|| format!("read the state of {}", self.id))
     }
 
     /// As [`Self::load`], of a container whose creation is over.

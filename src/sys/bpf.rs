@@ -86,6 +86,8 @@ struct Query {
     attach_flags: u32,
     ids: u64,
     count: u32,
+    /// What would be padding, and so need not be zero when the struct is written: the kernel insists on it.
+    reserved: u32,
 }
 
 #[repr(C)]
@@ -188,6 +190,7 @@ pub fn attached(cgroup: BorrowedFd<'_>) -> Result<Attached, Errno> {
         attach_flags: 0,
         ids: ids.as_mut_ptr() as u64,
         count: MAX_ATTACHED as u32,
+        reserved: 0,
     };
     bpf(PROG_QUERY, &mut attributes)?;
     // SAFETY: all bits are valid for these integers, and all were zeroed.
@@ -258,6 +261,8 @@ mod tests {
         assert_eq!(size_of::<Instruction>(), 8);
         assert_eq!(std::mem::offset_of!(Load, name), 48);
         assert_eq!(std::mem::offset_of!(Query, count), 24);
+        // without padding, whose bytes nobody promises to be zero
+        assert_eq!([size_of::<Load>(), size_of::<Attach>(), size_of::<Query>(), size_of::<Pin>()], [64, 20, 32, 16]);
         assert_eq!(size_of::<Attributes>(), 256);
     }
 

@@ -12,6 +12,23 @@ use super::outcome;
 /// Linux 5.7; libc has it for glibc only.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
+/// CLONE_NEW*: what may be asked for here. Others (CLONE_VM, CLONE_FILES) would share or part what safe code relies on.
+const NAMESPACES: u64 = (libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWUTS
+    | CLONE_NEWTIME) as u64;
+
+/// Linux 5.6; libc has it for glibc only.
+const CLONE_NEWTIME: libc::c_int = 0x80;
+
+fn check(flags: u64) -> Result<(), Errno> {
+    if flags & !NAMESPACES == 0 { Ok(()) } else { Err(Errno::INVAL) }
+}
+
 /// A process that this one has just made.
 #[derive(Debug)]
 pub struct Child {
@@ -29,35 +46,31 @@ pub struct Child {
 /// Those of clone(2): EAGAIN at a pids limit, ENOSPC at a namespace limit, EPERM, EBUSY for a cgroup
 /// that has controllers on for its children.
 pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>, child: impl FnOnce() -> Infallible) -> Result<Child, Errno> {
+    match fork(flags, libc::SIGCHLD, cgroup)? {
+        Some(made) => Ok(made),
+        None => match child() {},
+    }
+}
+
+/// A fork whose child is this process's sibling: it is the parent's of this one to wait for. None: this is it.
+pub fn sibling() -> Result<Option<Child>, Errno> {
+    // the signal is that of this process
+    fork(libc::CLONE_PARENT as u64, 0, None)
+}
+
+fn fork(flags: u64, signal: i32, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Child>, Errno> {
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is a plain struct of integers, for which all zeroes is valid.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags | libc::CLONE_PIDFD as u64;
     args.pidfd = &raw mut pidfd as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    args.exit_signal = signal as u64;
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: without CLONE_VM and a stack this is a fork: the child gets a copy of the address space.
     // The process has one thread, so no lock is held by a thread that the child lacks.
-    let pid = outcome(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) })?;
-    if pid == 0 {
-        child();
-    }
-    // SAFETY: with CLONE_PIDFD the kernel stored a new fd that nobody else owns.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Child { pid: pid as i32, pidfd })
-}
-
-/// As a fork whose child is this process's sibling: it is the parent's of this one to wait for. None: this is it.
-pub fn sibling() -> Result<Option<Child>, Errno> {
-    let mut pidfd: RawFd = -1;
-    // SAFETY: as in `clone3`. The signal of a sibling is that of this process.
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = (libc::CLONE_PIDFD | libc::CLONE_PARENT) as u64;
-    args.pidfd = &raw mut pidfd as u64;
-    // SAFETY: as in `clone3`.
     let pid = outcome(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) })?;
     if pid == 0 {
         return Ok(None);
@@ -69,8 +82,9 @@ pub fn sibling() -> Result<Option<Child>, Errno> {
 
 /// unshare(2) with CLONE_NEW* bits.
 pub fn unshare(flags: u64) -> Result<(), Errno> {
+    check(flags)?;
     let flags = UnshareFlags::from_bits_retain(flags as u32);
-    // SAFETY: only CLONE_NEW* bits are passed, which leave the file table and the memory shared as they are.
+    // SAFETY: there are only CLONE_NEW* bits, which leave the file table and the memory shared as they are.
     unsafe { rustix::thread::unshare_unsafe(flags) }
 }
 
@@ -84,4 +98,19 @@ pub fn setns(fd: impl AsFd, kind: u64) -> Result<(), Errno> {
 pub fn exit(status: i32) -> ! {
     // SAFETY: _exit never returns and has no preconditions.
     unsafe { libc::_exit(status) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_namespaces_can_be_asked_for() {
+        for flag in [libc::CLONE_VM, libc::CLONE_FILES, libc::CLONE_FS, libc::CLONE_VM | libc::CLONE_NEWNS] {
+            assert_eq!(unshare(flag as u64), Err(Errno::INVAL), "{flag:#x}");
+            let child = clone3(flag as u64, None, || exit(1));
+            assert_eq!(child.expect_err("no child"), Errno::INVAL, "{flag:#x}");
+        }
+        assert_eq!(unshare(0), Ok(()));
+    }
 }

@@ -56,8 +56,10 @@ pub fn stat(pid: i32) -> Result<Stat, Errno> {
     parse_stat(&buffer[..length]).ok_or(Errno::IO)
 }
 
+/// The text of a `stat`: of a zombie or a kernel thread too. None: it is none.
+///
 /// The name in parentheses may itself hold blanks and parentheses, so fields count from the last `)`.
-fn parse_stat(line: &[u8]) -> Option<Stat> {
+pub fn parse_stat(line: &[u8]) -> Option<Stat> {
     let after_name = line.iter().rposition(|&b| b == b')')? + 2;
     let mut fields = line.get(after_name..)?.split(|&b| b == b' ');
     let state = *fields.next()?.first()?;

@@ -87,7 +87,8 @@ impl<'fd> Root<'fd> {
             next.push(&name);
             match self.resolve(Path::new(&next)) {
                 Ok(fd) => (current, done) = (fd, next),
-                Err(Errno::NOENT) => match self.make_entry(&current, &name, left.is_empty(), target) {
+                // `..` of a directory that was moved away meanwhile leads to nobody knows where
+                Err(Errno::NOENT) if name != ".." => match self.make_entry(&current, &name, left.is_empty(), target) {
                     Ok(fd) => (current, done) = (fd, next),
                     Err(Errno::LOOP) if links < MAX_LINKS => {
                         links += 1;

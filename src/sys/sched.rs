@@ -22,8 +22,8 @@ pub struct SchedAttr {
 
 pub fn sched_setattr(pid: i32, mut attr: SchedAttr) -> Result<(), Errno> {
     attr.size = size_of::<SchedAttr>() as u32;
-    // SAFETY: the kernel reads `size` bytes of a struct that outlives the call.
-    outcome(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attr, 0) }).map(drop)
+    // SAFETY: the kernel reads `size` bytes of a struct that outlives the call, and may write the size it knows.
+    outcome(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw mut attr, 0) }).map(drop)
 }
 
 /// `class` is IOPRIO_CLASS_*, `priority` 0 to 7.

@@ -1,5 +1,7 @@
 //! The signal state of this process, and what a new program starts with.
 
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
 use rustix::io::Errno;
 
 use super::outcome;
@@ -16,6 +18,30 @@ pub fn unblock_all() {
     unsafe {
         let empty: libc::sigset_t = std::mem::zeroed();
         libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut());
+    }
+}
+
+/// Blocks every signal but `kept`: an fd from which they are read as they come. The masks are the kernel's own:
+/// musl leaves three real-time signals out of its own sets, and those would end this process.
+pub fn read_all_but(kept: &[i32]) -> Result<OwnedFd, Errno> {
+    let mask = kept.iter().fold(u64::MAX, |mask, signal| mask & !(1 << (signal - 1)));
+    // SAFETY: both calls read eight bytes, which are there.
+    unsafe {
+        outcome(libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, 0, size_of_val(&mask)))?;
+        let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+        let fd = outcome(libc::syscall(libc::SYS_signalfd4, -1, &raw const mask, size_of_val(&mask), flags))?;
+        Ok(OwnedFd::from_raw_fd(fd as RawFd))
+    }
+}
+
+/// The number of the next that waits on such an fd.
+pub fn next(signals: &OwnedFd) -> Result<Option<i32>, Errno> {
+    // signalfd(2): 128 bytes for each, the number first
+    let mut info = [0; 128];
+    match rustix::io::read(signals, &mut info) {
+        Ok(_) => Ok(Some(i32::from_ne_bytes([info[0], info[1], info[2], info[3]]))),
+        Err(Errno::AGAIN) => Ok(None),
+        Err(errno) => Err(errno),
     }
 }
 

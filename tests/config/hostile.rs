@@ -1,5 +1,7 @@
 //! Bytes that are no config: nothing panics, every error is one line.
 
+use std::time::Instant;
+
 use ferrun::config::{Config, load};
 use serde_json::{Value, json};
 
@@ -46,6 +48,25 @@ fn cut_at_every_byte() {
         let error = said(&text[..length]);
         assert!(error.contains("ends too early") || error.contains("is empty"), "{length}: {error}");
     }
+}
+
+/// A list of ranges that overlap costs as much as its text, not as much as all that it names.
+#[test]
+fn ranges_that_overlap_pile_up_no_work() {
+    let with = |pointer: &str, value: Value| {
+        let mut config = runc_spec();
+        set(&mut config, pointer, value);
+        serde_json::to_vec(&config).unwrap()
+    };
+    let begin = Instant::now();
+    let nodes = with("/linux/memoryPolicy", json!({"mode": "MPOL_BIND", "nodes": "0-32767,".repeat(100_000)}));
+    let policy = Config::parse(&nodes).unwrap().memory_policy.unwrap();
+    assert!(policy.nodes.iter().copied().eq(0..=32767));
+    // these are walked through range by range when they are used
+    let cpus = vec!["0-8191"; 10_000].join(",");
+    let cpus = with("/process/execCPUAffinity", json!({"initial": cpus}));
+    assert!(said(&cpus).contains("must be a list of CPUs"));
+    assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
 }
 
 /// xorshift64: the same every time.

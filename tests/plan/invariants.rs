@@ -9,11 +9,12 @@ use ferrun::host::Cgroups;
 use ferrun::plan::cgroupfs::{Hierarchies, Placement};
 use ferrun::plan::create::create;
 use ferrun::plan::exec::exec;
-use ferrun::plan::step::{Asset, AssetId, Device, Entry, Event, HookKind, Mount, MountWhat, NamespaceKind, Step};
+use ferrun::plan::step::{Asset, AssetId, Device, Entry, Event, Mount, MountWhat, NamespaceKind, Step};
 use ferrun::plan::{Manager, Plan, Request, Start};
 use serde_json::{Value, json};
 
 use crate::hosts::ALL_HOSTS;
+use crate::ranks::labels;
 use crate::{MakeRequest, REQUESTS, parse, source, sources};
 
 /// A plan and all that it was made of.
@@ -114,23 +115,6 @@ pub(crate) fn for_plans_of_both_kinds(mut check: impl FnMut(&Made)) {
 fn for_every_plan(check: impl FnMut(&Made)) {
     assert!(MADE.len() > 3000, "only {} plans", MADE.len());
     MADE.iter().for_each(check);
-}
-
-/// A step's name, told apart where one kind of step has several places.
-fn label(step: &Step) -> &'static str {
-    match step {
-        Step::JoinNamespace { kind: NamespaceKind::Mount, .. } => "join-mount-namespace",
-        Step::Unshare { namespaces } if namespaces[..] == [NamespaceKind::Cgroup] => "unshare-cgroup",
-        Step::Barrier { event: Event::Mounted } => "barrier-mounted",
-        Step::Barrier { event: Event::Ready } => "barrier-ready",
-        Step::Hooks { kind: HookKind::CreateContainer, .. } => "create-container-hooks",
-        Step::Hooks { kind: HookKind::StartContainer, .. } => "start-container-hooks",
-        other => other.name(),
-    }
-}
-
-pub(crate) fn labels(plan: &Plan) -> Vec<&'static str> {
-    plan.steps.iter().map(|entry| label(&entry.step)).collect()
 }
 
 #[test]

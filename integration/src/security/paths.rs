@@ -81,7 +81,7 @@ pub fn proc_sys_links(cx: &Cx) -> Res {
 }
 
 /// The same by a way that ends in a real name.
-fn proc_behind_link(cx: &Cx) -> Res {
+pub fn proc_behind_link(cx: &Cx) -> Res {
     let guard = Guard::new(cx)?;
     for destination in ["/up/proc", "/mnt/../proc", "/proc/../evil/proc"] {
         let mut b = cx.bundle()?;

@@ -1,4 +1,4 @@
-//! Files of counters: read in one go, and the forms that they come in.
+//! Files of counters: read in one go.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::error::{Call, Error, Result};
 
-use super::{Pressure, RdmaEntry, Stall};
+use super::{Pressure, RdmaEntry, forms};
 
 /// Larger than any file that is read here: the kernel hands such a file over at once.
 const SIZE: usize = 64 << 10;
@@ -44,12 +44,7 @@ impl Files<'_> {
     pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>> {
         let directory = self.directory;
         let Some(text) = self.text(name)? else { return Ok(None) };
-        let text = text.trim();
-        // memory.high and its like may be written as -1, and are read so by old kernels
-        match text {
-            "max" | "-1" => Ok(Some(u64::MAX)),
-            _ => text.parse().map(Some).map_err(|_| strange(&directory.join(name), text)),
-        }
+        forms::number(text).map(Some).ok_or_else(|| strange(&directory.join(name), text))
     }
 
     /// As [`Self::number`]; 0 for none.
@@ -62,8 +57,7 @@ impl Files<'_> {
         let directory = self.directory;
         let Some(text) = self.text(name)? else { return Ok(false) };
         for line in text.lines() {
-            let pair = line.split_once(' ').and_then(|(key, value)| Some((key, value.trim().parse().ok()?)));
-            let (key, value) = pair.ok_or_else(|| strange(&directory.join(name), line))?;
+            let (key, value) = forms::pair(line).ok_or_else(|| strange(&directory.join(name), line))?;
             take(key, value);
         }
         Ok(true)
@@ -73,14 +67,14 @@ impl Files<'_> {
     pub(super) fn pressure(&mut self, name: &str) -> Result<Option<Pressure>> {
         let directory = self.directory;
         let Some(text) = self.text(name)? else { return Ok(None) };
-        pressure(text).map(Some).ok_or_else(|| strange(&directory.join(name), text))
+        forms::pressure(text).map(Some).ok_or_else(|| strange(&directory.join(name), text))
     }
 
     /// rdma.current or rdma.max.
     pub(super) fn rdma(&mut self, name: &str) -> Result<Vec<RdmaEntry>> {
         let directory = self.directory;
         let Some(text) = self.text(name)? else { return Ok(Vec::new()) };
-        let entry = |line: &str| rdma(line).ok_or_else(|| strange(&directory.join(name), line));
+        let entry = |line: &str| forms::rdma(line).ok_or_else(|| strange(&directory.join(name), line));
         text.lines().map(entry).collect()
     }
 }
@@ -91,83 +85,18 @@ pub(super) fn strange(path: &Path, text: &str) -> Error {
     Error::new(format!("{} holds {short:?}", path.display())).path(path)
 }
 
-/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`.
-fn pressure(text: &str) -> Option<Pressure> {
-    let mut pressure = Pressure::default();
-    for line in text.lines() {
-        let (kind, rest) = line.split_once(' ')?;
-        let mut stall = Stall::default();
-        for field in rest.split_whitespace() {
-            let (key, value) = field.split_once('=')?;
-            match key {
-                "avg10" => stall.avg10 = value.parse().ok()?,
-                "avg60" => stall.avg60 = value.parse().ok()?,
-                "avg300" => stall.avg300 = value.parse().ok()?,
-                "total" => stall.total = value.parse().ok()?,
-                _ => {}
-            }
-        }
-        match kind {
-            "some" => pressure.some = stall,
-            "full" => pressure.full = stall,
-            _ => {}
-        }
-    }
-    Some(pressure)
-}
-
-/// `mlx4_0 hca_handle=2 hca_object=max`.
-fn rdma(line: &str) -> Option<RdmaEntry> {
-    let (device, rest) = line.split_once(' ')?;
-    let mut entry = RdmaEntry { device: device.to_owned(), ..RdmaEntry::default() };
-    for field in rest.split_whitespace() {
-        let (key, value) = field.split_once('=')?;
-        let value = if value == "max" { u32::MAX } else { value.parse().ok()? };
-        match key {
-            "hca_handle" => entry.hca_handles = value,
-            "hca_object" => entry.hca_objects = value,
-            _ => {}
-        }
-    }
-    Some(entry)
-}
-
 /// The sizes of huge pages as the files of the hugetlb controller name them.
 pub(super) fn page_sizes() -> Vec<String> {
     let Ok(entries) = std::fs::read_dir("/sys/kernel/mm/hugepages") else { return Vec::new() };
-    let name = |entry: std::io::Result<std::fs::DirEntry>| page_size(entry.ok()?.file_name().to_str()?);
+    let name = |entry: std::io::Result<std::fs::DirEntry>| forms::page_size(entry.ok()?.file_name().to_str()?);
     let mut sizes: Vec<String> = entries.filter_map(name).collect();
     sizes.sort();
     sizes
 }
 
-/// `hugepages-2048kB` is `2MB`.
-fn page_size(name: &str) -> Option<String> {
-    let mut size: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
-    let mut units = ["KB", "MB", "GB"].iter();
-    let mut unit = units.next()?;
-    while size >= 1024 {
-        let Some(next) = units.next() else { break };
-        (size, unit) = (size / 1024, next);
-    }
-    Some(format!("{size}{unit}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn forms() {
-        let text = "some avg10=1.50 avg60=0.25 avg300=0.00 total=7\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=3\n";
-        let read = pressure(text).expect("pressure");
-        assert_eq!((read.some.avg10, read.some.avg60, read.some.total, read.full.total), (1.5, 0.25, 7, 3));
-        assert_eq!(pressure("some avg10=x"), None);
-        let read = rdma("mlx4_0 hca_handle=2 hca_object=max").expect("rdma");
-        assert_eq!((read.device.as_str(), read.hca_handles, read.hca_objects), ("mlx4_0", 2, u32::MAX));
-        let sizes = ["hugepages-64kB", "hugepages-2048kB", "hugepages-1048576kB", "x"].map(page_size);
-        assert_eq!(sizes, [Some("64KB".into()), Some("2MB".into()), Some("1GB".into()), None]);
-    }
 
     #[test]
     fn a_file_is_missing_a_number_or_strange() {

@@ -4,6 +4,7 @@
 //! does not have (a controller that is off, a cgroup on its way out) leaves its numbers at 0 or their lists empty.
 
 mod file;
+pub mod forms;
 mod v1;
 mod v2;
 

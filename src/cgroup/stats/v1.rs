@@ -6,7 +6,7 @@ use crate::cgroup::v1::has_controller;
 use crate::error::Result;
 
 use super::file::{Buffer, Files, page_sizes, strange};
-use super::{Counter, Cpuset, Groups, Hugetlb, Io, IoEntry, Stats};
+use super::{Counter, Cpuset, Groups, Hugetlb, Io, IoEntry, Stats, forms};
 
 /// USER_HZ, in which cpuacct.stat counts, is 100 on every architecture that we run on.
 const TICK: u64 = 10_000_000;
@@ -42,8 +42,8 @@ fn cpuacct(files: &mut Files, stats: &mut Stats) -> Result<()> {
     let cpu = &mut stats.cpu;
     cpu.total = files.number_or_0("cpuacct.usage")?;
     files.pairs("cpuacct.stat", |key, ticks| match key {
-        "user" => cpu.user = ticks * TICK,
-        "system" => cpu.kernel = ticks * TICK,
+        "user" => cpu.user = ticks.saturating_mul(TICK),
+        "system" => cpu.kernel = ticks.saturating_mul(TICK),
         _ => {}
     })?;
     if let Some(text) = files.text("cpuacct.usage_percpu")? {
@@ -97,16 +97,7 @@ fn cpuset(files: &mut Files, stats: &mut Stats) -> Result<()> {
 fn list(files: &mut Files, name: &str) -> Result<Vec<u32>> {
     let directory = files.directory;
     let Some(text) = files.text(name)? else { return Ok(Vec::new()) };
-    numbers(text.trim()).ok_or_else(|| strange(&directory.join(name), text))
-}
-
-fn numbers(text: &str) -> Option<Vec<u32>> {
-    let mut numbers = Vec::new();
-    for range in text.split(',').filter(|range| !range.is_empty()) {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        numbers.extend(first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?);
-    }
-    Some(numbers)
+    forms::numbers(text).ok_or_else(|| strange(&directory.join(name), text))
 }
 
 fn memory(files: &mut Files, stats: &mut Stats) -> Result<()> {
@@ -193,19 +184,7 @@ fn entries(files: &mut Files, name: &str) -> Result<Vec<IoEntry>> {
     let directory = files.directory;
     let Some(text) = files.text(name)? else { return Ok(Vec::new()) };
     let lines = text.lines().filter(|line| !line.starts_with("Total"));
-    lines.map(|line| entry(line).ok_or_else(|| strange(&directory.join(name), line))).collect()
-}
-
-fn entry(line: &str) -> Option<IoEntry> {
-    let (device, rest) = line.split_once(' ')?;
-    let (major, minor) = device.split_once(':')?;
-    let (operation, value) = rest.rsplit_once(' ').unwrap_or(("", rest));
-    Some(IoEntry {
-        major: major.parse().ok()?,
-        minor: minor.parse().ok()?,
-        operation: operation.to_owned(),
-        value: value.parse().ok()?,
-    })
+    lines.map(|line| forms::entry(line).ok_or_else(|| strange(&directory.join(name), line))).collect()
 }
 
 fn huge_pages(files: &mut Files, stats: &mut Stats) -> Result<()> {
@@ -245,20 +224,4 @@ fn oom(files: &mut Files, stats: &mut Stats) -> Result<()> {
 /// The memory controller's directory, where it is mounted.
 pub(in crate::cgroup) fn memory_directory(directories: &[PathBuf]) -> Option<&Path> {
     directories.iter().find(|directory| has_controller(directory, "memory")).map(PathBuf::as_path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_and_devices() {
-        assert_eq!(numbers("0-2,7"), Some(vec![0, 1, 2, 7]));
-        assert_eq!(numbers(""), Some(vec![]));
-        assert_eq!(numbers("x"), None);
-        let read = entry("8:16 Read 4096").expect("entry");
-        assert_eq!((read.major, read.minor, read.operation.as_str(), read.value), (8, 16, "Read", 4096));
-        assert_eq!(entry("8:0 12").expect("entry").operation, "");
-        assert_eq!(entry("8 12"), None);
-    }
 }

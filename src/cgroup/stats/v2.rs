@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::error::Result;
 
 use super::file::{Buffer, Files, page_sizes, strange};
-use super::{Counter, Cpu, Groups, Hugetlb, Io, IoEntry, Memory, Oom, Pids, Stats};
+use super::{Counter, Cpu, Groups, Hugetlb, Io, Memory, Oom, Pids, Stats, forms};
 
 const MICROSECOND: u64 = 1000;
 
@@ -49,17 +49,22 @@ pub(super) fn read(directory: &Path, groups: Groups, buffer: &mut Buffer) -> Res
 fn cpu(files: &mut Files) -> Result<Cpu> {
     let mut cpu = Cpu::default();
     files.pairs("cpu.stat", |key, value| match key {
-        "usage_usec" => cpu.total = value * MICROSECOND,
-        "user_usec" => cpu.user = value * MICROSECOND,
-        "system_usec" => cpu.kernel = value * MICROSECOND,
+        "usage_usec" => cpu.total = nanoseconds(value),
+        "user_usec" => cpu.user = nanoseconds(value),
+        "system_usec" => cpu.kernel = nanoseconds(value),
         "nr_periods" => cpu.periods = value,
         "nr_throttled" => cpu.throttled_periods = value,
-        "throttled_usec" => cpu.throttled = value * MICROSECOND,
+        "throttled_usec" => cpu.throttled = nanoseconds(value),
         "nr_bursts" => cpu.burst_periods = value,
-        "burst_usec" => cpu.burst = value * MICROSECOND,
+        "burst_usec" => cpu.burst = nanoseconds(value),
         _ => {}
     })?;
     Ok(cpu)
+}
+
+/// The kernel's numbers are far from it, but a sum that wraps would be a small one.
+fn nanoseconds(microseconds: u64) -> u64 {
+    microseconds.saturating_mul(MICROSECOND)
 }
 
 fn memory(files: &mut Files) -> Result<Memory> {
@@ -105,28 +110,9 @@ fn io(files: &mut Files) -> Result<Io> {
     let mut io = Io::default();
     let Some(text) = files.text("io.stat")? else { return Ok(io) };
     for line in text.lines() {
-        device(line, &mut io).ok_or_else(|| strange(&directory.join("io.stat"), line))?;
+        forms::device(line, &mut io).ok_or_else(|| strange(&directory.join("io.stat"), line))?;
     }
     Ok(io)
-}
-
-fn device(line: &str, io: &mut Io) -> Option<()> {
-    let mut fields = line.split_whitespace();
-    let (major, minor) = fields.next()?.split_once(':')?;
-    let (major, minor) = (major.parse().ok()?, minor.parse().ok()?);
-    for field in fields {
-        // cost.* and others are no plain counters
-        let Some((key, value)) = field.split_once('=') else { continue };
-        let (list, operation) = match key {
-            "rbytes" => (&mut io.service_bytes, "Read"),
-            "wbytes" => (&mut io.service_bytes, "Write"),
-            "rios" => (&mut io.serviced, "Read"),
-            "wios" => (&mut io.serviced, "Write"),
-            _ => continue,
-        };
-        list.push(IoEntry { major, minor, operation: operation.to_owned(), value: value.parse().ok()? });
-    }
-    Some(())
 }
 
 fn hugetlb(files: &mut Files, size: &str) -> Result<Option<Hugetlb>> {
@@ -159,18 +145,4 @@ fn oom(files: &mut Files) -> Result<Oom> {
         _ => {}
     })?;
     Ok(oom)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_of_io_stat() {
-        let mut io = Io::default();
-        device("8:16 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6 cost.usage=7", &mut io).expect("line");
-        let values: Vec<u64> = io.service_bytes.iter().chain(&io.serviced).map(|entry| entry.value).collect();
-        assert_eq!(values, [1, 2, 3, 4]);
-        assert!(device("8:0", &mut io).is_some() && device("x rbytes=1", &mut io).is_none());
-    }
 }

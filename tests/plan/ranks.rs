@@ -1,0 +1,108 @@
+//! What a plan's steps are called, and the one order that they have. Of the library alone, so that `hack/fuzz` uses
+//! it too.
+
+use ferrun::config::{Config, Namespace, Namespaces};
+use ferrun::plan::Plan;
+use ferrun::plan::step::{Event, HookKind, NamespaceKind, Step};
+
+/// A step's name, told apart where one kind of step has several places.
+fn label(step: &Step) -> &'static str {
+    match step {
+        Step::JoinNamespace { kind: NamespaceKind::Mount, .. } => "join-mount-namespace",
+        Step::Unshare { namespaces } if namespaces[..] == [NamespaceKind::Cgroup] => "unshare-cgroup",
+        Step::Barrier { event: Event::Mounted } => "barrier-mounted",
+        Step::Barrier { event: Event::Ready } => "barrier-ready",
+        Step::Hooks { kind: HookKind::CreateContainer, .. } => "create-container-hooks",
+        Step::Hooks { kind: HookKind::StartContainer, .. } => "start-container-hooks",
+        other => other.name(),
+    }
+}
+
+pub(crate) fn labels(plan: &Plan) -> Vec<&'static str> {
+    plan.steps.iter().map(|entry| label(&entry.step)).collect()
+}
+
+/// The order of every plan. What stands on one line may alternate. Seccomp has two places, and
+/// `seccomp_is_loaded_as_late_as_it_may_be` says when which.
+const ORDER: [&[&str]; 45] = [
+    &["setsid"],
+    &["not-dumpable"],
+    &["enter-namespaces"],
+    &["reborn"],
+    &["join-namespace"],
+    &["unshare"],
+    &["enter-time-namespace"],
+    &["loopback"],
+    &["hostname"],
+    &["domainname"],
+    &["join-mount-namespace"],
+    &["detach-propagation"],
+    &["attach-root"],
+    &["mount"],
+    &["devices"],
+    &["make-directory"],
+    &["join-cgroup"],
+    &["affinity"],
+    &["unshare-cgroup"],
+    &["barrier-mounted"],
+    &["create-container-hooks"],
+    &["pivot-root", "move-root", "chroot"],
+    &["console"],
+    &["sysctl"],
+    &["readonly-paths"],
+    &["masked-paths"],
+    &["root-readonly"],
+    &["root-propagation"],
+    &["keyring"],
+    &["memory-policy"],
+    &["personality"],
+    &["umask"],
+    &["lsm-label"],
+    &["no-new-privileges"],
+    &["rlimits"],
+    &["chdir"],
+    &["bounding-set"],
+    &["user"],
+    &["capabilities"],
+    &["prove-cwd"],
+    &["home", "find-program"],
+    &["close-fds"],
+    &["seccomp"],
+    &["drop-capabilities"],
+    &["barrier-ready"],
+];
+
+const AFTER_READY: [&str; 6] =
+    ["await-start", "start-container-hooks", "landlock", "seccomp", "drop-capabilities", "exec"];
+
+/// What is wrong with the order of a plan's steps, if anything is.
+pub(crate) fn disorder(plan: &Plan, config: &Config, exec: bool) -> Option<String> {
+    let labels = labels(plan);
+    let rank = |label: &str| ORDER.iter().position(|labels| labels.contains(&label));
+    let place = |label: &&'static str| match *label {
+        // without a mount namespace the root is entered before anything is looked up in it, but after the hooks of
+        // the runtime's side
+        "chroot" if config.namespaces.mount.is_host() => rank("attach-root"),
+        "barrier-mounted" | "create-container-hooks" if config.namespaces.mount.is_host() => rank("detach-propagation"),
+        // from namespaces of others there may be no way to our cgroups
+        "join-cgroup" | "affinity" | "unshare-cgroup" if exec || cgroup_first(config) => rank("enter-namespaces"),
+        other => rank(other),
+    };
+    let Some(ready) = labels.iter().position(|label| *label == "barrier-ready") else {
+        return Some(format!("no barrier: {labels:?}"));
+    };
+    let (before, after) = labels.split_at(ready + 1);
+    let unknown = before.iter().find(|label| rank(label).is_none());
+    if let Some(unknown) = unknown {
+        return Some(format!("ORDER lacks {unknown}"));
+    }
+    let ranks: Vec<_> = before.iter().map(place).collect();
+    let last: Vec<_> = after.iter().map(|label| AFTER_READY.iter().position(|known| known == label)).collect();
+    let sorted = ranks.is_sorted() && last.is_sorted_by(|one, next| one < next) && !last.contains(&None);
+    (!sorted).then(|| format!("{labels:?}"))
+}
+
+fn cgroup_first(config: &Config) -> bool {
+    let Namespaces { mount, cgroup, .. } = &config.namespaces;
+    !mount.is_new() || matches!(cgroup, Namespace::Join { .. })
+}
