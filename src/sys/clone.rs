@@ -46,10 +46,11 @@ pub struct Child {
 /// Those of clone(2): EAGAIN at a pids limit, ENOSPC at a namespace limit, EPERM, EBUSY for a cgroup
 /// that has controllers on for its children.
 pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>, child: impl FnOnce() -> Infallible) -> Result<Child, Errno> {
-    match fork(flags, libc::SIGCHLD, cgroup)? {
-        Some(made) => Ok(made),
-        None => match child() {},
+    let made = fork(flags, libc::SIGCHLD, cgroup)?;
+    if made.is_none() {
+        child();
     }
+    made.ok_or(Errno::CHILD)
 }
 
 /// A fork whose child is this process's sibling: it is the parent's of this one to wait for. None: this is it.
