@@ -25,7 +25,9 @@ use ferrun::plan::exec::exec;
 use ferrun::plan::{Console, Manager, Plan, Request, Start};
 use serde_json::Value;
 
-use hosts::{MakeHost, no_cgroups, systemd_user, systemd_v1, systemd_v2, v1, v2, with_lsms, without_capabilities};
+use hosts::{
+    MakeHost, confined, no_cgroups, systemd_user, systemd_v1, systemd_v2, v1, v2, with_lsms, without_capabilities,
+};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -100,7 +102,7 @@ const REQUESTS: [(&str, MakeRequest); 4] =
 /// Name of the golden file, config, host, request. One ending in `.json` is compared as JSON.
 type Case = (&'static str, &'static str, MakeHost, MakeRequest);
 
-const CASES: [Case; 40] = [
+const CASES: [Case; 41] = [
     ("bare.txt", "bare", no_cgroups, request),
     ("bare-run.txt", "bare", no_cgroups, run),
     ("bare-v1.txt", "bare", v1, request),
@@ -118,6 +120,7 @@ const CASES: [Case; 40] = [
     ("joined.txt", "joined", v1, request),
     ("joined-v2.json", "joined", v2, request),
     ("labels.txt", "labels", with_lsms, request),
+    ("labels-confined.txt", "labels", confined, request),
     ("labels-left-out.txt", "labels", no_cgroups, request),
     ("limits-v1.txt", "limits", v1, request),
     ("limits-v2.txt", "limits", v2, request),
@@ -144,10 +147,12 @@ const CASES: [Case; 40] = [
 ];
 
 /// Golden file, config and host of an exec: the process is the container's own.
-const EXECS: [(&str, &str, MakeHost); 5] = [
+const EXECS: [(&str, &str, MakeHost); 7] = [
     ("exec-v1.txt", "docker", v1),
     ("exec-v2.txt", "docker", v2),
     ("exec-host.txt", "host", v1),
+    ("exec-labels.txt", "labels", with_lsms),
+    ("exec-labels-left-out.txt", "labels", no_cgroups),
     ("exec-listener.json", "listener-privileged", no_cgroups),
     ("exec-process.txt", "process", no_cgroups),
 ];

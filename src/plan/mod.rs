@@ -5,6 +5,7 @@ pub mod create;
 mod devices;
 pub mod exec;
 mod identity;
+mod labels;
 mod limits;
 mod mounts;
 mod process;

@@ -6,7 +6,7 @@ use crate::invariants::{Made, for_plans_of_both_kinds, labels};
 
 /// The order of every plan. What stands on one line may alternate. Seccomp has two places, and
 /// [`seccomp_is_loaded_as_late_as_it_may_be`] says when which.
-const ORDER: [&[&str]; 44] = [
+const ORDER: [&[&str]; 46] = [
     &["setsid"],
     &["not-dumpable"],
     &["enter-namespaces"],
@@ -34,7 +34,9 @@ const ORDER: [&[&str]; 44] = [
     &["masked-paths"],
     &["root-readonly"],
     &["root-propagation"],
+    &["label-of-keys"],
     &["keyring"],
+    &["label-of-keys-no-more"],
     &["memory-policy"],
     &["personality"],
     &["umask"],
