@@ -28,6 +28,7 @@ mod peer;
 mod probe;
 mod run;
 mod sandbox;
+mod selinux;
 mod sockets;
 mod systemd;
 mod worker;

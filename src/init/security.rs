@@ -83,7 +83,8 @@ fn explain_label(error: Error, attribute: &str) -> Error {
             error.cause(format!("{words}: the SELinux policy that is loaded has no such context"))
         }
         Some(libc::EACCES | libc::EPERM) => {
-            error.hint(format!("the SELinux policy must allow the runtime set{attribute}, class process"))
+            let and = if attribute == "keycreate" { ", and create of such keys, class key" } else { "" };
+            error.hint(format!("the SELinux policy must allow the runtime set{attribute}, class process{and}"))
         }
         _ => error,
     }

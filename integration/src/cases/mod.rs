@@ -1,5 +1,6 @@
 //! The cases, a file per area. Names are `area::what_is_so`.
 
+mod apparmor;
 mod capabilities;
 mod cgroups;
 mod changes;
@@ -23,6 +24,7 @@ mod ps;
 mod resources;
 mod rootfs;
 mod seccomp;
+mod selinux;
 mod stress;
 mod systemd;
 mod units;
@@ -42,6 +44,8 @@ pub fn all() -> Vec<Case> {
         mounts::cases(),
         rootfs::cases(),
         seccomp::cases(),
+        apparmor::cases(),
+        selinux::cases(),
         exec::cases(),
         exec_edges::cases(),
         exec_many::cases(),
