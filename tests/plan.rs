@@ -102,7 +102,7 @@ const REQUESTS: [(&str, MakeRequest); 4] =
 /// Name of the golden file, config, host, request. One ending in `.json` is compared as JSON.
 type Case = (&'static str, &'static str, MakeHost, MakeRequest);
 
-const CASES: [Case; 41] = [
+const CASES: [Case; 43] = [
     ("bare.txt", "bare", no_cgroups, request),
     ("bare-run.txt", "bare", no_cgroups, run),
     ("bare-v1.txt", "bare", v1, request),
@@ -120,8 +120,10 @@ const CASES: [Case; 41] = [
     ("joined.txt", "joined", v1, request),
     ("joined-v2.json", "joined", v2, request),
     ("labels.txt", "labels", with_lsms, request),
+    ("labels-below-systemd.txt", "labels", with_lsms, below_systemd),
     ("labels-confined.txt", "labels", confined, request),
     ("labels-left-out.txt", "labels", no_cgroups, request),
+    ("landlock.txt", "landlock", no_cgroups, request),
     ("limits-v1.txt", "limits", v1, request),
     ("limits-v2.txt", "limits", v2, request),
     ("listener.txt", "listener", no_cgroups, request),

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::config::Config;
+use crate::config::Process;
 use crate::config::exec::Overrides;
-use crate::config::{Hooks, Process};
 use crate::container::exec::{self, Target, User};
 use crate::error::{Call, Context, Error, Result};
 use crate::host::Host;
@@ -105,9 +105,9 @@ fn exec(arguments: &Arguments, options: &Options) -> Result<i32> {
 
 fn run(arguments: &Arguments, target: &Target, init: OwnedFd) -> Result<i32> {
     let record = &target.record;
-    let mut config = Config::parse(&target.entry.config()?)?;
-    config.hooks = Hooks::default();
-    config.process = process(arguments, config.process, record)?;
+    let config = Config::parse(&target.entry.config()?)?;
+    let process = process(arguments, config.process.clone(), record)?;
+    let config = config.for_exec(process)?;
     let request = request(arguments, record, &config)?;
     let placement = exec::placement(record, &arguments.cgroup)?;
     let wants_lsm = config.process.apparmor_profile.is_some() || config.process.selinux_label.is_some();

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::config::options;
+use crate::config::{landlock, options};
 use crate::error::{Error, Result};
 
 pub const OCI_VERSION_MIN: &str = "1.0.0";
@@ -161,7 +161,11 @@ pub fn features() -> Features {
         linux: linux(),
         annotations: BTreeMap::from([("dev.ferrun.commit", COMMIT), ("dev.ferrun.version", VERSION)]),
         // a prefix: features.md, Unsafe annotations in config.json
-        potentially_unsafe_config_annotations: if cfg!(feature = "systemd") { &["org.systemd.property."] } else { &[] },
+        potentially_unsafe_config_annotations: if cfg!(feature = "systemd") {
+            &[landlock::PREFIX, "org.systemd.property."]
+        } else {
+            &[landlock::PREFIX]
+        },
     }
 }
 

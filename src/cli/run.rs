@@ -67,7 +67,7 @@ fn run(arguments: &Arguments, options: &Options) -> Result<i32> {
 /// From the execve on: poststart hooks, notifications, and in the foreground all the rest of its life.
 fn accompany(born: &mut Born, signals: Option<&Signals>) -> Result<i32> {
     hooks::run("poststart", &born.record.poststart, &born.record.oci_state("running", born.child.pid))?;
-    let notify = Notify::listen(&born.entry)?;
+    let notify = Notify::listen(&born.entry, born.record.socket_label.as_deref())?;
     match signals {
         Some(signals) => supervise(&born.child, signals, born.console.take(), notify.as_ref()),
         None => {

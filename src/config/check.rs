@@ -8,7 +8,8 @@ use oci_spec::runtime::{Linux, Root as SpecRoot, Spec};
 use super::at::{At, ROOT};
 use super::load::{self, Parsed};
 use super::{
-    Config, Namespaces, Process, Root, devices, hooks, mounts, namespaces, resources, seccomp, security, sysctl,
+    Config, Namespaces, Process, Root, devices, hooks, landlock, mounts, namespaces, resources, seccomp, security,
+    sysctl,
 };
 use crate::error::Result;
 
@@ -39,11 +40,15 @@ impl Config {
         namespaces::check_mappings(linux, &at)?;
         let mut root = root(spec.root().as_ref())?;
         root.propagation = security::propagation(linux, &at.key("rootfsPropagation"))?;
+        let annotations = annotations(spec.annotations().as_ref())?;
+        let process = Process::check(process, &mut warnings)?;
+        let landlock = landlock::check(&annotations)?;
+        landlock::check_process(landlock.as_ref(), &process)?;
         Ok(Self {
             oci_version,
             root,
             mounts: mounts::check(spec.mounts().as_deref().unwrap_or_default(), &namespaces, &mut warnings)?,
-            process: Process::check(process, &mut warnings)?,
+            process,
             hostname: uts_name(spec.hostname().as_deref(), "hostname", &namespaces)?,
             domainname: uts_name(spec.domainname().as_deref(), "domainname", &namespaces)?,
             uid_mappings: Vec::new(),
@@ -64,7 +69,8 @@ impl Config {
             resources: resources::check(linux.resources().as_ref(), &at.key("resources"), &mut warnings)?,
             cgroups_path: cgroups_path(linux, &at.key("cgroupsPath"))?,
             hooks: spec.hooks().as_ref().map(hooks::check).transpose()?.unwrap_or_default(),
-            annotations: annotations(spec.annotations().as_ref())?,
+            landlock,
+            annotations,
             namespaces,
             warnings,
         })

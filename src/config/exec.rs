@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::at::ROOT;
 use super::load::{self, Parsed};
-use super::{Capabilities, Process};
+use super::{Capabilities, Config, Hooks, Process, landlock};
 use crate::error::{Context, Error, Result};
 
 /// The options of `exec` that are about the process. None and empty leave it as it is.
@@ -23,6 +23,17 @@ pub struct Overrides {
     pub selinux_label: Option<String>,
     /// `CAP_` and a name, or only the name.
     pub capabilities: Vec<String>,
+}
+
+impl Config {
+    /// The container's, for one more process in it: its hooks are about its own life.
+    ///
+    /// # Errors
+    /// What holds for the container's process and not for this one.
+    pub fn for_exec(self, process: Process) -> Result<Self> {
+        landlock::check_process(self.landlock.as_ref(), &process)?;
+        Ok(Self { process, hooks: Hooks::default(), ..self })
+    }
 }
 
 impl Process {

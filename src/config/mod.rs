@@ -11,6 +11,7 @@ mod devices;
 pub mod exec;
 mod hooks;
 mod ids;
+pub mod landlock;
 pub mod load;
 mod locate;
 mod mend;
@@ -57,6 +58,7 @@ pub struct Config {
     pub resources: resources::Resources,
     pub hooks: Hooks,
     pub annotations: BTreeMap<String, String>,
+    pub landlock: Option<Landlock>,
     /// What is asked for and left out by rule, one line each, for the log.
     pub warnings: Vec<String>,
 }
@@ -373,3 +375,4 @@ pub struct Hooks {
 }
 
 pub use crate::hooks::Hook;
+pub use landlock::{Landlock, PathAccess};

@@ -9,6 +9,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, mkdirat};
 
+use super::label;
 use crate::error::{Call, Context, Result};
 use crate::state::store::{Entry, NOTIFY};
 
@@ -31,7 +32,8 @@ pub struct Notify {
 
 impl Notify {
     /// Listens for the container of `entry`; None when it was not created for that, or nobody wants to hear.
-    pub fn listen(entry: &Entry) -> Result<Option<Self>> {
+    /// Its socket gets SELinux's `label`.
+    pub fn listen(entry: &Entry, label: Option<&str>) -> Result<Option<Self>> {
         let directory = entry.path.join(NOTIFY);
         let Some(to) = std::env::var_os("NOTIFY_SOCKET").filter(|to| !to.is_empty()) else { return Ok(None) };
         if rustix::fs::lstat(&directory).is_err() {
@@ -39,7 +41,8 @@ impl Notify {
         }
         let listen = || {
             let path = directory.join(SOCKET);
-            let socket = UnixDatagram::bind(&path).call(|| format!("bind {}", path.display()))?;
+            let bind = || UnixDatagram::bind(&path).call(|| format!("bind {}", path.display()));
+            let socket = label::sockets(label, bind)?;
             rustix::fs::chmod(&path, Mode::from_raw_mode(0o777)).call(|| "chmod".to_owned())?;
             Ok(Some(Self { socket, to: address(&to)? }))
         };

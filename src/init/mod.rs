@@ -8,6 +8,7 @@ mod cgroup;
 mod device;
 mod environ;
 mod identity;
+mod landlock;
 mod mask;
 mod mount;
 mod namespaces;
@@ -21,6 +22,8 @@ mod tty;
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
 
 use crate::error::{Call, Context as _, Error, Result};
 use crate::hooks;
@@ -50,6 +53,8 @@ pub struct Init<'a> {
     chdir_again: bool,
     /// The parent of a `create` has left.
     alone: bool,
+    /// Landlock may refuse what the file's mode allows.
+    landlocked: bool,
 }
 
 impl<'a> Init<'a> {
@@ -72,6 +77,7 @@ impl<'a> Init<'a> {
             label: None,
             chdir_again: false,
             alone: false,
+            landlocked: false,
         }
     }
 
@@ -168,6 +174,7 @@ impl<'a> Init<'a> {
             }
             Step::CloseFds { preserve } => self.close_fds(*preserve),
             Step::AwaitStart { fifo } => self.await_start(*fifo),
+            Step::Landlock(rules) => landlock::restrict(rules).map(|()| self.landlocked = true),
             Step::Exec { args, env } => self.exec(args, env),
         }
     }
@@ -257,7 +264,7 @@ impl<'a> Init<'a> {
         let mut byte = [0];
         loop {
             match rustix::io::read(self.asset(fifo)?, &mut byte) {
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 result => return result.call(|| "read the start FIFO".to_owned()).map(drop),
             }
         }
@@ -274,7 +281,11 @@ impl<'a> Init<'a> {
         let errno = exec::execve(&program, &args, &env);
         let name = program.to_string_lossy();
         let cause = preflight::explain(&name, errno, self.label.as_deref());
-        let error = Error::os(format!("exec {name}"), errno).cause(cause);
+        let mut error = Error::os(format!("exec {name}"), errno).cause(cause);
+        if self.landlocked && errno == Errno::ACCESS {
+            error =
+                error.hint("the annotations dev.ferrun.landlock.* must allow its execution, and that of its loader");
+        }
         Err(error).context(|| "start the container process".to_owned())
     }
 }

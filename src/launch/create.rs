@@ -113,6 +113,7 @@ fn record(order: &Order<'_>) -> Result<Record> {
         init: None,
         own_pid_namespace: config.namespaces.pid.is_new(),
         no_new_keyring: request.no_new_keyring,
+        socket_label: plan.socket_label.clone(),
         placement: plan.placement.clone(),
         annotations: config.annotations.clone(),
         poststart: config.hooks.poststart.clone(),

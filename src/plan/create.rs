@@ -48,6 +48,7 @@ pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
         properties,
         assets: draft.assets,
         spawn,
+        socket_label: labels::of_process(config, host).filter(|_| request.notify.is_some()),
         after_clone,
         steps: draft.steps,
         at_ready,

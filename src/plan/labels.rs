@@ -24,12 +24,12 @@ pub(super) fn process(draft: &mut Draft, config: &Config, host: &Host) {
             draft.warnings.push(format!("apparmorProfile {profile} is left out: this host has no AppArmor"));
         }
     }
-    if let Some(label) = &process.selinux_label {
-        if host.lsm.selinux {
-            attribute(draft, "exec", label);
-        } else {
+    match (of_process(config, host), &process.selinux_label) {
+        (Some(label), _) => attribute(draft, "exec", &label),
+        (None, Some(label)) => {
             draft.warnings.push(format!("selinuxLabel {label} is left out: this host has no SELinux"));
         }
+        (None, None) => {}
     }
 }
 
@@ -43,14 +43,19 @@ pub(super) fn keyring(draft: &mut Draft, config: &Config, host: &Host, request: 
     if request.no_new_keyring {
         return;
     }
-    let label = config.process.selinux_label.as_ref().filter(|_| host.lsm.selinux);
-    if let Some(label) = label {
+    let label = of_process(config, host);
+    if let Some(label) = &label {
         attribute(draft, "keycreate", label);
     }
     draft.step(Step::Keyring { name: format!("_ses.{}", request.id) });
     if label.is_some() {
         attribute(draft, "keycreate", "");
     }
+}
+
+/// `/process/selinuxLabel`, where there is who knows what it means.
+pub(super) fn of_process(config: &Config, host: &Host) -> Option<String> {
+    config.process.selinux_label.clone().filter(|_| host.lsm.selinux)
 }
 
 /// `/linux/mountLabel`, where there is who knows what it means.

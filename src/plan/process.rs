@@ -98,6 +98,9 @@ pub(super) fn last_steps(
     if !hooks.is_empty() {
         draft.step_at("/hooks/startContainer", Step::Hooks { kind: HookKind::StartContainer, hooks: hooks.clone() });
     }
+    if let Some(rules) = &config.landlock {
+        draft.step_at("/annotations", Step::Landlock(rules.clone()));
+    }
     if !listens {
         seccomp(draft, config, widened)?;
     }

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use crate::config::{
-    Capabilities, Cpus, DeviceKind, IoPriority, MemoryPolicy, MountData, Propagation, PropagationKind, Rlimit,
-    Scheduler, Sysctl, TimeOffset,
+    Capabilities, Cpus, DeviceKind, IoPriority, Landlock, MemoryPolicy, MountData, PathAccess, Propagation,
+    PropagationKind, Rlimit, Scheduler, Sysctl, TimeOffset,
 };
 pub use crate::hooks::Hook;
 pub use crate::seccomp::Instruction;
@@ -297,6 +297,8 @@ pub enum Step {
     AwaitStart {
         fifo: AssetId,
     },
+    /// Refuse this process and its children what these rules do not allow.
+    Landlock(Landlock),
     Exec {
         args: Vec<String>,
         env: Vec<String>,
@@ -505,6 +507,7 @@ impl Step {
             Self::FindProgram { .. } => "find-program",
             Self::CloseFds { .. } => "close-fds",
             Self::AwaitStart { .. } => "await-start",
+            Self::Landlock(_) => "landlock",
             Self::Exec { .. } => "exec",
         }
     }

@@ -94,6 +94,16 @@ fn mistakes_in_the_whole() {
     refused("/hostname", json!("x".repeat(65)), "", "at most 64 bytes");
     refused("/annotations", json!({"": "x"}), "", "empty key");
     refused("/annotations", json!({"a": "\0"}), "/annotations/a", "NUL");
+    let landlock = |name: &str, value: &str, words: &str| {
+        let key = format!("dev.ferrun.landlock.{name}");
+        refused("/annotations", json!({&key: value}), &format!("/annotations/{key}"), words);
+    };
+    landlock("paths", "/", "no such rule: read, execute, write, all, bind-tcp, connect-tcp and scope are known");
+    landlock("read", "/etc:usr", "an absolute path");
+    landlock("all", "/tmp/../etc", "without `..`");
+    landlock("bind-tcp", "80,65536", "port numbers from 0 to 65535");
+    landlock("connect-tcp", "http", "port numbers from 0 to 65535");
+    landlock("scope", "signals", "signal, abstract-unix-socket or both");
     refused("/linux/cgroupsPath", json!("/a/../../b"), "", "without `..`");
     refused("/linux/cgroupsPath", json!("/a\n0::/"), "", "control characters");
     refused("/linux/netDevices", json!({"eth0": {}}), "", "network devices are not supported yet");

@@ -55,7 +55,8 @@ const ORDER: [&[&str]; 46] = [
     &["barrier-ready"],
 ];
 
-const AFTER_READY: [&str; 5] = ["await-start", "start-container-hooks", "seccomp", "drop-capabilities", "exec"];
+const AFTER_READY: [&str; 6] =
+    ["await-start", "start-container-hooks", "landlock", "seccomp", "drop-capabilities", "exec"];
 
 #[test]
 fn steps_are_in_the_one_order() {

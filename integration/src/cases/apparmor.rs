@@ -2,7 +2,7 @@
 
 use crate::bundle::Bundle;
 use crate::case::{Case, Context, Res, broken, case, skip};
-use crate::cx::{Cx, text};
+use crate::cx::{Container, Cx, text};
 use crate::run::Run;
 use crate::{ensure, same};
 use serde_json::json;
@@ -27,11 +27,14 @@ pub fn cases() -> Vec<Case> {
         case("lsm::apparmor_confined_runtime_stacks", confined_stacks)
             .differs("runc", "never stacks, and the kernel refuses"),
         case("lsm::apparmor_confined_runtime_stacks_for_exec", confined_exec)
-            .differs("runc", "never stacks, and the kernel refuses"),
+            .differs("runc", "never stacks, and the kernel refuses")
+            .differs("crun", "1.21 stacks for the init alone"),
         case("lsm::apparmor_confined_runtime_with_new_privileges", confined_new_privileges),
         case("lsm::apparmor_confined_by_what_is_called_unconfined", called_unconfined)
-            .differs("runc", "never stacks, and the kernel refuses"),
-        case("lsm::apparmor_profile_of_the_mode_unconfined", mode_unconfined),
+            .differs("runc", "never stacks, and the kernel refuses")
+            .differs("crun", "1.21 takes it for no profile, and the kernel refuses"),
+        case("lsm::apparmor_profile_of_the_mode_unconfined", mode_unconfined)
+            .differs("crun", "1.21 takes it for one that restricts"),
     ]
 }
 
@@ -200,8 +203,9 @@ fn really_applied(cx: &Cx, b: &mut Bundle, profile: &Profile) -> Res {
         return out.fails(&["proc"]).map(drop);
     }
     cx.adopt(&id);
-    if cx.start(&id).is_ok() {
-        same!(label(cx.pid(&id)?)?, profile.enforced(), "label");
+    let c = Container { id, stdout: out.stdout_path };
+    if cx.start(&c.id).is_ok() && cx.came_up(&c)? {
+        same!(label(cx.pid(&c.id)?)?, profile.enforced(), "label");
     }
     Ok(())
 }
@@ -246,10 +250,12 @@ fn label_by(cx: &Cx, runtime: &Profile, b: &mut Bundle) -> Res<(String, String)>
     b.sleeps();
     let id = cx.id();
     cx.adopt(&id);
-    cx.with_bundle("create", b, &id)?.confined(&runtime.name).out()?.ok()?;
-    cx.start(&id)?;
-    let label = label(cx.pid(&id)?)?;
-    Ok((id, label))
+    let out = cx.with_bundle("create", b, &id)?.confined(&runtime.name).out()?.ok()?;
+    let c = Container { id, stdout: out.stdout_path };
+    cx.start(&c.id)?;
+    ensure!(cx.came_up(&c)?, "the program did not start");
+    let label = label(cx.pid(&c.id)?)?;
+    Ok((c.id, label))
 }
 
 fn both(one: &Profile, other: &Profile) -> BTreeSet<String> {

@@ -14,6 +14,7 @@ mod exec_edges;
 mod exec_many;
 mod hooks;
 mod io;
+mod landlock;
 mod lifecycle;
 mod mounts;
 mod namespaces;
@@ -46,6 +47,7 @@ pub fn all() -> Vec<Case> {
         seccomp::cases(),
         apparmor::cases(),
         selinux::cases(),
+        landlock::cases(),
         exec::cases(),
         exec_edges::cases(),
         exec_many::cases(),
