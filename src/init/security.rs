@@ -57,19 +57,22 @@ pub(super) fn label(proc: &Proc, attribute: &str, label: &str) -> Result<()> {
     let file = Loose::from(proc.open_for_writing(&path).call(|| format!("open /proc/{path}"))?);
     let written = rustix::io::write(&*file, label.as_bytes()).call(|| format!("write /proc/{path}"));
     let explained = written.map(drop).map_err(|error| match attribute {
-        "apparmor/exec" => explain_profile(error, label.split_once(' ').map_or(label, |(_verb, profile)| profile)),
+        "apparmor/exec" => explain_profile(error, label),
         _ => explain_label(error, attribute),
     });
     explained.context(|| format!("set the label {label}"))
 }
 
-fn explain_profile(error: Error, profile: &str) -> Error {
+/// Of `VERB PROFILE`: apparmor.d(5) writes a profile that is stacked with `&`.
+fn explain_profile(error: Error, label: &str) -> Error {
+    let (verb, profile) = label.split_once(' ').unwrap_or(("", label));
     match error.errno() {
         Some(libc::ENOENT) => error
             .cause(format!("the AppArmor profile {profile} is not loaded"))
             .hint("apparmor_parser -r FILE loads the profiles of a file"),
         Some(libc::EACCES | libc::EPERM) => {
-            error.hint(format!("the profile that the runtime itself has must allow it: change_profile -> {profile}"))
+            let stacked = if verb == "stack" { "&" } else { "" };
+            error.hint(format!("the runtime's own profile must allow it: change_profile -> {stacked}{profile}"))
         }
         _ => error,
     }

@@ -29,6 +29,9 @@ pub fn cases() -> Vec<Case> {
         case("lsm::apparmor_confined_runtime_stacks_for_exec", confined_exec)
             .differs("runc", "never stacks, and the kernel refuses")
             .differs("crun", "1.21 stacks for the init alone"),
+        case("lsm::apparmor_confined_runtime_cannot_unconfine", confined_unconfined)
+            .differs("runc", "never stacks, and the kernel refuses")
+            .differs("crun", "1.21 stacks for the init alone"),
         case("lsm::apparmor_confined_runtime_with_new_privileges", confined_new_privileges),
         case("lsm::apparmor_confined_by_what_is_called_unconfined", called_unconfined)
             .differs("runc", "never stacks, and the kernel refuses")
@@ -129,9 +132,12 @@ fn none(cx: &Cx) -> Res {
 }
 
 fn unconfined(cx: &Cx) -> Res {
-    let _active = Profile::denying(cx, "web")?;
+    let profile = Profile::denying(cx, "web")?;
     let c = cx.sleeping(&mut bundle(cx, "unconfined", true)?)?;
     same!(label(cx.pid(&c.id)?)?, "unconfined", "label");
+    let c = cx.sleeping(&mut bundle(cx, &profile.name, true)?)?;
+    let out = exec(cx, &c.id, &["--apparmor", "unconfined"], LABEL_AND_WRITES).out()?.ok()?;
+    same!(out.stdout, "unconfined\nallowed\ndenied\n", "label and writes of an exec");
     Ok(())
 }
 
@@ -277,6 +283,16 @@ fn confined_exec(cx: &Cx) -> Res {
     let (label, writes) = out.stdout.split_once('\n').unwrap_or_default();
     same!(stacked(label)?, both(&runtime, &web), "profiles");
     same!(writes, "allowed\n", "files that can be written");
+    Ok(())
+}
+
+/// Who is confined cannot hand out more than that.
+fn confined_unconfined(cx: &Cx) -> Res {
+    let runtime = Profile::denying(cx, "runtime")?;
+    let mut b = bundle(cx, "unconfined", true)?;
+    let (id, label) = label_by(cx, &runtime, &mut b)?;
+    ensure!(stacked(&label)?.contains(&runtime.name), "label {label:?} lacks {}", runtime.name);
+    same!(exec(cx, &id, &[], WRITES).confined(&runtime.name).out()?.ok()?.stdout, "allowed\n", "files to be written");
     Ok(())
 }
 
