@@ -26,11 +26,14 @@ mod mountinfo;
 mod options;
 mod peer;
 mod probe;
+mod pty;
 mod run;
 mod sandbox;
 mod selinux;
 mod sockets;
+mod stage;
 mod systemd;
+mod tmux;
 mod worker;
 
 use std::path::Path;

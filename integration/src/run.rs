@@ -90,6 +90,13 @@ impl Run {
         self
     }
 
+    /// In a process group of its own, as shells start their jobs.
+    pub fn own_group(mut self) -> Self {
+        use std::os::unix::process::CommandExt;
+        self.command.process_group(0);
+        self
+    }
+
     /// Feeds bytes through a pipe.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into());

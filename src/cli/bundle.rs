@@ -53,6 +53,8 @@ pub(super) struct Bundle {
     pub plan: Plan,
 }
 
+const COUNTED: &str = "--preserve-fds and LISTEN_FDS count fds that the caller opened, from 3 on";
+
 /// More fds than a process may have cannot be passed.
 const MAX_PRESERVED: u32 = 1 << 20;
 
@@ -73,7 +75,8 @@ pub(super) fn read(
     let rootfs = real_directory(&rootfs)
         .map_err(|error| error.path(&rootfs).at("/root/path"))
         .context(|| format!("find the root file system {}", rootfs.display()))?;
-    let (env, preserve_fds) = preserved(arguments.preserve_fds)?;
+    let (env, listen) = listen_fds();
+    let preserve_fds = preserved(arguments.preserve_fds, listen)?;
     let console = match (&arguments.console_socket, config.process.terminal) {
         (Some(socket), _) => Console::Socket(socket.clone()),
         (None, true) if relay => Console::Relay,
@@ -141,30 +144,37 @@ fn resolve_sources(config: &mut Config, bundle: &Path) {
     }
 }
 
-/// `--preserve-fds` and LISTEN_FDS (sd_listen_fds(3)): the container's environment for these, and how many
-/// fds are passed.
-pub(super) fn preserved(asked: u32) -> Result<(Vec<String>, u32)> {
-    let mut env = Vec::new();
-    let mut count = asked;
-    let listen = std::env::var("LISTEN_FDS").ok().and_then(|number| number.parse::<u32>().ok()).unwrap_or(0);
-    if listen > 0 {
-        env.push(format!("LISTEN_FDS={listen}"));
-        env.push("LISTEN_PID=1".to_owned());
-        if let Ok(names) = std::env::var("LISTEN_FDNAMES") {
-            env.push(format!("LISTEN_FDNAMES={names}"));
-        }
-        count = count.saturating_add(listen);
+/// LISTEN_FDS (sd_listen_fds(3)), when it is for this process and not for one that left it to us by mistake: the
+/// container's environment for it, and how many fds it passes.
+fn listen_fds() -> (Vec<String>, u64) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
+    if number("LISTEN_PID") != Some(std::process::id().into()) {
+        return (Vec::new(), 0);
     }
-    if count > MAX_PRESERVED {
-        return Err(Error::new(format!("--preserve-fds: {count} is more than {MAX_PRESERVED}")));
+    let listen = number("LISTEN_FDS").unwrap_or(0);
+    if listen == 0 {
+        return (Vec::new(), 0);
     }
+    let names = std::env::var("LISTEN_FDNAMES").ok().map(|names| format!("LISTEN_FDNAMES={names}"));
+    let env = [format!("LISTEN_FDS={listen}"), "LISTEN_PID=1".to_owned()].into_iter().chain(names);
+    (env.collect(), listen)
+}
+
+/// How many fds are passed, from 3 on: those of LISTEN_FDS and then those of `--preserve-fds`.
+///
+/// # Errors
+/// They are too many; the caller has not opened one.
+pub(super) fn preserved(asked: u32, listen: u64) -> Result<u32> {
+    let count = u64::from(asked).saturating_add(listen);
+    let Some(count) = u32::try_from(count).ok().filter(|count| *count <= MAX_PRESERVED) else {
+        return Err(Error::new(format!("cannot pass {count} fds: more than {MAX_PRESERVED}")).hint(COUNTED));
+    };
     for fd in 3..3 + count as i32 {
-        if !exec::is_open(fd) {
-            return Err(Error::new(format!("fd {fd} is not open, of {count} to be preserved"))
-                .hint("--preserve-fds and LISTEN_FDS count fds that the caller opened, from 3 on"));
+        if !exec::is_inherited(fd) {
+            return Err(Error::new(format!("fd {fd} is not open, of {count} to be preserved")).hint(COUNTED));
         }
     }
-    Ok((env, count))
+    Ok(count)
 }
 
 pub(super) fn warn(plan: &Plan) {

@@ -152,7 +152,6 @@ fn process(arguments: &Arguments, of_container: Process, record: &Record) -> Res
 }
 
 fn request(arguments: &Arguments, record: &Record, config: &Config) -> Result<Request> {
-    let (env, preserve_fds) = bundle::preserved(arguments.preserve_fds)?;
     let console = match (&arguments.console_socket, config.process.terminal) {
         (Some(socket), _) => Console::Socket(socket.clone()),
         (None, true) if !arguments.detach => Console::Relay,
@@ -165,8 +164,7 @@ fn request(arguments: &Arguments, record: &Record, config: &Config) -> Result<Re
         start: Start::Now,
         console,
         no_new_keyring: record.no_new_keyring,
-        preserve_fds,
-        env,
+        preserve_fds: bundle::preserved(arguments.preserve_fds, 0)?,
         ..Request::default()
     })
 }

@@ -67,9 +67,14 @@ fn run(arguments: &Arguments, options: &Options) -> Result<i32> {
 /// From the execve on: poststart hooks, notifications, and in the foreground all the rest of its life.
 fn accompany(born: &mut Born, signals: Option<&Signals>) -> Result<i32> {
     hooks::run("poststart", &born.record.poststart, &born.record.oci_state("running", born.child.pid))?;
-    let notify = Notify::listen(&born.entry, born.record.socket_label.as_deref())?;
+    // others may work on it now
+    born.entry.unlock()?;
+    let notify = born.notify.take();
     match signals {
-        Some(signals) => supervise(&born.child, signals, born.console.take(), notify.as_ref()),
+        Some(signals) => {
+            let notify = notify.map(Notify::of_this_process);
+            supervise(&born.child, signals, born.console.take(), notify.as_ref())
+        }
         None => {
             if let Some(notify) = notify {
                 notify.until_ready(born.child.pid, std::os::fd::AsFd::as_fd(&born.child.pidfd))?;
@@ -85,8 +90,17 @@ fn finish(store: &Store, born: &Born, result: Result<i32>) -> Result<i32> {
         let _ = crate::sys::pidfd::send_signal(&born.child.pidfd, libc::SIGKILL);
         let _ = crate::sys::pidfd::wait(&born.child.pidfd);
     }
-    let cleaned = delete::clean_up(store, &born.entry, &born.record);
+    let cleaned = clean_up(store, born);
     let status = result?;
     cleaned?;
     Ok(status)
+}
+
+fn clean_up(store: &Store, born: &Born) -> Result<()> {
+    match born.entry.lock() {
+        Ok(()) => delete::clean_up(store, &born.entry, &born.record),
+        // somebody else has deleted it
+        Err(_) if !born.entry.is_current()? => Ok(()),
+        Err(error) => Err(error),
+    }
 }

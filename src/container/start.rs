@@ -19,11 +19,20 @@ pub fn start(store: &Store, id: &str) -> Result<Record> {
     let entry = store.enter(id)?;
     entry.lock()?;
     let record = entry.load_created()?;
-    start_locked(&entry, &record).context(|| format!("start {id}"))?;
+    let start = || {
+        let notify = start_locked(&entry, &record)?;
+        // others may work on a container that is not ready yet
+        entry.unlock()?;
+        match (notify, record.init.map(|init| init.open()).transpose()?.flatten()) {
+            (Some(notify), Some(init)) => notify.until_ready(record.pid(), init.as_fd()),
+            _ => Ok(()),
+        }
+    };
+    start().context(|| format!("start {id}"))?;
     Ok(record)
 }
 
-fn start_locked(entry: &Entry, record: &Record) -> Result<()> {
+fn start_locked(entry: &Entry, record: &Record) -> Result<Option<Notify>> {
     let fifo = match (entry.status(record)?, entry.open_fifo()?) {
         (Status::Created, Some(fifo)) => fifo,
         (Status::Created | Status::Running, _) => return Err(Error::new("cannot start an already running container")),
@@ -52,11 +61,7 @@ fn start_locked(entry: &Entry, record: &Record) -> Result<()> {
         // runtime.md, Lifecycle, step 9: stop the container
         super::delete::end(record)?;
     }
-    result?;
-    match (notify, record.init.map(|init| init.open()).transpose()?.flatten()) {
-        (Some(notify), Some(init)) => notify.until_ready(record.pid(), init.as_fd()),
-        _ => Ok(()),
-    }
+    result.map(|()| notify)
 }
 
 /// What the init said before it died.

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use crate::cgroup;
 use crate::config::Config;
-use crate::container::notify;
+use crate::container::notify::{self, Notify};
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::plan::cgroupfs::Placement;
@@ -38,6 +38,8 @@ pub struct Born {
     pub child: Child,
     /// The master of its terminal, where this process relays.
     pub console: Option<OwnedFd>,
+    /// With [`Start::Now`]: what hears the program, from its first word.
+    pub notify: Option<Notify>,
 }
 
 /// What exists so far, to be taken back.
@@ -47,6 +49,7 @@ struct Unborn<'a> {
     record: Record,
     child: Option<Child>,
     console: Option<OwnedFd>,
+    notify: Option<Notify>,
     /// From then on there may be a scope.
     asked_systemd: bool,
 }
@@ -58,12 +61,12 @@ struct Unborn<'a> {
 pub fn create(order: &Order<'_>) -> Result<Born> {
     let entry = claim(order)?;
     let record = record(order)?;
-    let mut unborn = Unborn { order, entry, record, child: None, console: None, asked_systemd: false };
+    let mut unborn = Unborn { order, entry, record, child: None, console: None, notify: None, asked_systemd: false };
     match unborn.bring_up() {
         Ok(()) => {
-            let Unborn { entry, record, child, console, .. } = unborn;
+            let Unborn { entry, record, child, console, notify, .. } = unborn;
             let child = child.ok_or_else(|| Error::new("no child was made"))?;
-            Ok(Born { entry, record, child, console })
+            Ok(Born { entry, record, child, console, notify })
         }
         Err(error) => {
             unborn.take_back();
@@ -132,6 +135,9 @@ impl Unborn<'_> {
         }
         if request.notify.is_some() {
             notify::prepare(&self.entry)?;
+            if request.start == Start::Now {
+                self.notify = Notify::listen(&self.entry, self.record.socket_label.as_deref())?;
+            }
         }
         let assets = assets::open_all(&plan.assets, &self.entry)?;
         let record = &self.record;

@@ -183,7 +183,12 @@ fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, plac
     draft.step_at("/root/path", Step::AttachRoot { root, path: request.rootfs.clone() });
     mounts::plan(draft, config, host, placement)?;
     if let Some(directory) = &request.notify {
-        let attributes = vec![Attributes { propagation: Some(PropagationKind::Private), ..Attributes::default() }];
+        // a directory of the host's: the container can talk to the socket in it, and not replace or fill anything
+        let attributes = vec![Attributes {
+            set: mounts::MOUNT_ATTR_NOTHING,
+            propagation: Some(PropagationKind::Private),
+            ..Attributes::default()
+        }];
         let tree = draft.asset(
             Asset::Tree { path: directory.clone(), recursive: false, attributes, procfs: false, late: false },
             None,

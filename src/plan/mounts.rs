@@ -11,6 +11,8 @@ use super::step::{self, Asset, AssetId, Attributes, CgroupBind, FsMount, Link, M
 use super::{Draft, labels};
 
 pub(super) const MOUNT_ATTR_RDONLY: u64 = 1;
+/// And nosuid, nodev, noexec.
+pub(super) const MOUNT_ATTR_NOTHING: u64 = MOUNT_ATTR_RDONLY | 2 | 4 | 8;
 
 /// File systems of the kernel's own: their superblock may be shared with others, so only the mount is made
 /// read-only.

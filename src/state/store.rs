@@ -168,6 +168,11 @@ impl Entry {
         if self.is_current()? { Ok(()) } else { Err(Error::new(format!("container {:?} does not exist", self.id))) }
     }
 
+    /// For a command that goes on to watch the container.
+    pub fn unlock(&self) -> Result<()> {
+        flock(&self.directory, FlockOperation::Unlock).call(|| format!("flock {}", self.path.display()))
+    }
+
     /// Whether this is still the container of that name: one that was open before it was removed can be locked,
     /// and what is done by path then is done to its successor.
     pub fn is_current(&self) -> Result<bool> {
@@ -180,7 +185,7 @@ impl Entry {
     pub fn is_busy(&self) -> Result<bool> {
         match flock(&self.directory, FlockOperation::NonBlockingLockShared) {
             Ok(()) => {
-                flock(&self.directory, FlockOperation::Unlock).call(|| "flock".to_owned())?;
+                self.unlock()?;
                 Ok(false)
             }
             Err(Errno::WOULDBLOCK) => Ok(true),

@@ -65,8 +65,9 @@ pub fn inherit(fd: RawFd) -> Result<(), Errno> {
     outcome(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }.into()).map(drop)
 }
 
-/// Whether fd number `fd` is open in this process.
-pub fn is_open(fd: RawFd) -> bool {
+/// Whether fd number `fd` is open in this process and was so when it began: what is opened since is closed by the
+/// next execve(2).
+pub fn is_inherited(fd: RawFd) -> bool {
     // SAFETY: fcntl on a number; nothing is owned or closed.
-    unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
+    unsafe { libc::fcntl(fd, libc::F_GETFD) == 0 }
 }

@@ -32,6 +32,7 @@ pub fn cases() -> Vec<Case> {
             .differs("crun", "1.8 sets that of config.json only"),
         case("exec::labels_are_left_out_with_a_warning", labels)
             .only(&["ferrun"], "runc refuses them, crun leaves them out without a word"),
+        case("exec::options_in_their_other_forms", other_forms).differs("crun", "has no --additional-gids"),
         case("exec::pidfd_socket", pidfd_socket).only(&["ferrun", "runc"], "an option of runc 1.2"),
         case("exec::cgroup_of_some_controllers", cgroup_of_some).differs("crun", "takes it for a path"),
         case("exec::in_a_time_namespace", time).only(&["ferrun"], TIME),
@@ -375,5 +376,22 @@ fn own_failures(cx: &Cx) -> Res {
     cx.stopped(&c.id)?;
     let out = exec(cx, &c, &[], &["true"]).out()?.exits(255)?;
     ensure!(cx.is("runc") || out.stderr.contains("container not running"), "{}", out.stderr);
+    Ok(())
+}
+
+/// Short where the other cases are long, and the other way round; a pid file in the foreground.
+fn other_forms(cx: &Cx) -> Res {
+    let c = cx.sleeping(&mut cx.bundle()?)?;
+    let file = cx.path("exec.pid");
+    let options = ["-c", "CAP_NET_ADMIN", "--additional-gids", "7", "--env", "A=b", "--user", "0:5", "--pid-file"];
+    let path = file.to_string_lossy();
+    let v = probe(cx, &c, &[&options[..], &[&path]].concat())?;
+    let effective = v["caps"]["effective"].as_str().unwrap_or_default();
+    ensure!(u64::from_str_radix(effective, 16)? & (1 << 12) != 0, "-c: {effective}");
+    same!(v["gid"], json!("5 5 5 5"), "--user");
+    ensure!(v["groups"].as_str().unwrap_or_default().split(' ').any(|one| one == "7"), "groups {}", v["groups"]);
+    ensure!(v["env"].as_array().is_some_and(|all| all.contains(&json!("A=b"))), "env {}", v["env"]);
+    let pid: i32 = fs::read_to_string(&file)?.parse()?;
+    ensure!(pid > 1, "the pid file says {pid}");
     Ok(())
 }

@@ -11,19 +11,12 @@ use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixDatagram;
 
 pub fn cases() -> Vec<Case> {
     vec![
         case("fds::only_the_three", only_three),
         case("fds::none_of_the_callers_reaches_the_container", leaked),
-        case("fds::preserved_ones_are_passed", preserved),
-        case("fds::preserved_ones_that_are_not_open_are_refused", preserved_closed)
-            .differs("crun", "crun 1.8.1 does not look whether they are open"),
-        case("fds::listen_fds_are_passed_with_listen_pid", listen_fds).differs("crun", "does not set LISTEN_PID"),
         case("fds::closed_stdio_of_the_caller", closed_stdio),
-        case("notify::ready_and_mainpid_reach_the_manager", notify)
-            .differs("crun", "sends READY and BARRIER, not MAINPID"),
         case("console::the_master_comes_over_the_socket", console),
         case("console::size", console_size),
         case("console::terminal_without_a_socket_is_refused", console_missing),
@@ -40,13 +33,13 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-fn probe_fds(out: &str) -> Res<Vec<(i64, String)>> {
+pub(super) fn probe_fds(out: &str) -> Res<Vec<(i64, String)>> {
     let v: Value = serde_json::from_str(out).context("the probe's answer")?;
     let list = v.as_array().into_iter().flatten();
     Ok(list.map(|f| (f["fd"].as_i64().unwrap_or(-1), f["target"].as_str().unwrap_or_default().to_owned())).collect())
 }
 
-fn numbers(fds: &[(i64, String)]) -> Vec<i64> {
+pub(super) fn numbers(fds: &[(i64, String)]) -> Vec<i64> {
     fds.iter().map(|f| f.0).collect()
 }
 
@@ -62,7 +55,7 @@ fn only_three(cx: &Cx) -> Res {
 }
 
 /// Descriptors without close-on-exec, as a careless caller leaves them.
-fn inheritable(path: &str, from: i32, count: usize) -> Res<Vec<OwnedFd>> {
+pub(super) fn inheritable(path: &str, from: i32, count: usize) -> Res<Vec<OwnedFd>> {
     let file = File::open(path)?;
     if count == 1 && file.as_raw_fd() >= from {
         fcntl_setfd(&file, FdFlags::empty())?;
@@ -87,43 +80,6 @@ fn leaked(cx: &Cx) -> Res {
     Ok(())
 }
 
-fn preserved(cx: &Cx) -> Res {
-    let mut b = cx.bundle()?;
-    b.sh("cat <&3; cat <&4; /probe fds > /tmp/fds").save()?;
-    let names = [cx.path("first"), cx.path("second")];
-    let mut open = Vec::new();
-    for (n, name) in names.iter().enumerate() {
-        fs::write(name, format!("file {n}\n"))?;
-        open.extend(inheritable(&name.to_string_lossy(), 3, 1)?);
-    }
-    same!(open.iter().map(|f| f.as_raw_fd()).collect::<Vec<_>>(), vec![3, 4], "the numbers to preserve");
-    let out = cx.runtime("run").args(["--preserve-fds", "2"]).arg("--bundle").arg(&b.dir).arg(cx.id()).out()?.ok()?;
-    same!(out.stdout, "file 0\nfile 1\n", "what the program read");
-    let fds = probe_fds(&text(b.rootfs().join("tmp/fds"))?)?;
-    same!(numbers(&fds), vec![0, 1, 2, 3, 4], "open descriptors");
-    Ok(())
-}
-
-fn preserved_closed(cx: &Cx) -> Res {
-    let b = cx.bundle()?;
-    b.save()?;
-    let run = cx.runtime("run").args(["--preserve-fds", "5"]).arg("--bundle").arg(&b.dir).arg(cx.id());
-    run.out()?.fails(&[])?;
-    Ok(())
-}
-
-fn listen_fds(cx: &Cx) -> Res {
-    let mut b = cx.bundle()?;
-    b.sh("echo $LISTEN_FDS/$LISTEN_PID/$$; cat <&3");
-    let name = cx.path("first");
-    fs::write(&name, "passed\n")?;
-    let open = inheritable(&name.to_string_lossy(), 3, 1)?;
-    let out = cx.with_bundle("run", &b, &cx.id())?.env("LISTEN_FDS", "1").with_listen_pid().out()?.ok()?;
-    drop(open);
-    same!(out.stdout, "1/1/1\npassed\n", "LISTEN_FDS/LISTEN_PID/pid and the file");
-    Ok(())
-}
-
 /// A caller that has closed 0-2: what the runtime opens must not end up there.
 fn closed_stdio(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
@@ -139,30 +95,6 @@ fn closed_stdio(cx: &Cx) -> Res {
     for (n, target) in probe_fds(&text(b.rootfs().join("tmp/fds"))?)? {
         ensure!(n < 3 && !target.starts_with("/sys") && !target.contains("root"), "descriptor {n} is {target}");
     }
-    Ok(())
-}
-
-fn notify(cx: &Cx) -> Res {
-    let mut b = cx.bundle()?;
-    // busybox has no client for datagram sockets: the probe sends.
-    b.sh("echo $NOTIFY_SOCKET; /probe notify READY=1; sleep 100");
-    let path = cx.path("notify");
-    let socket = UnixDatagram::bind(&path)?;
-    let id = cx.id();
-    cx.adopt(&id);
-    let created = cx.with_bundle("create", &b, &id)?.env("NOTIFY_SOCKET", &path).out()?.ok()?;
-    // `start` is what waits for READY in runc; crun forwards from there as well.
-    let start = cx.runtime("start").arg(&id).env("NOTIFY_SOCKET", &path).spawn()?;
-    let mut said = String::new();
-    while !(said.contains("READY=1") && said.contains("MAINPID=")) {
-        said.push_str(&sockets::datagram(&socket).context(format!("after {said:?}"))?);
-        said.push('\n');
-    }
-    start.wait()?.ok()?;
-    let inside = text(&created.stdout_path)?;
-    ensure!(inside.trim() != path.to_string_lossy() && !inside.trim().is_empty(), "NOTIFY_SOCKET inside: {inside:?}");
-    let main = said.lines().find_map(|l| l.strip_prefix("MAINPID=")).unwrap_or_default().to_owned();
-    same!(main, cx.pid(&id)?.to_string(), "MAINPID");
     Ok(())
 }
 

@@ -12,22 +12,28 @@ mod events;
 mod exec;
 mod exec_edges;
 mod exec_many;
+mod fds;
+mod foreground;
 mod hooks;
 mod io;
 mod landlock;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod notify;
 mod pause;
 mod process;
 mod program;
 mod ps;
+mod relay;
 mod resources;
 mod rootfs;
 mod seccomp;
 mod selinux;
 mod stress;
 mod systemd;
+mod terminal;
+mod terminal_ends;
 mod units;
 mod update;
 mod verbs;
@@ -39,6 +45,12 @@ pub fn all() -> Vec<Case> {
         lifecycle::cases(),
         verbs::cases(),
         io::cases(),
+        fds::cases(),
+        foreground::cases(),
+        notify::cases(),
+        terminal::cases(),
+        terminal_ends::cases(),
+        relay::cases(),
         process::cases(),
         capabilities::cases(),
         namespaces::cases(),

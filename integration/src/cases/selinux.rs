@@ -195,6 +195,8 @@ fn notify(cx: &Cx) -> Res {
     let c = Container { id, stdout: created.stdout_path };
     let start = cx.runtime("start").arg(&c.id).env("NOTIFY_SOCKET", &path).spawn()?;
     while !sockets::datagram(&socket).context("no word that it is ready")?.contains("READY=1") {}
+    // nobody reads on: no barrier is waited for
+    drop(socket);
     start.wait()?.ok()?;
     cx.hears(&c, "told")
 }

@@ -1,8 +1,11 @@
 //! What the containers run: looks at itself and prints JSON.
 
 mod raw;
+mod talk;
 
-pub use raw::{attach_device_program, attached_device_programs, close_on_exec_from, loaded_device_programs};
+pub use raw::{
+    attach_device_program, attached_device_programs, close_on_exec_from, loaded_device_programs, send_signal,
+};
 
 use serde_json::{Map, Value, json};
 use std::fs;
@@ -15,9 +18,54 @@ pub fn main(args: &[String]) -> ExitCode {
         ["fds"] => println!("{}", fds()),
         ["syscalls", calls @ ..] => println!("{}", syscalls(calls)),
         ["hook", file, rest @ ..] => return hook(file, rest),
-        ["notify", words @ ..] => return notify(words),
+        ["notify", words @ ..] => return talk::notify(words.join("\n").as_bytes(), 1),
+        ["notify-many", times, word] => return talk::notify(word.as_bytes(), times.parse().unwrap_or(1)),
+        ["notify-noise", length] => return talk::notify(&vec![0xff; length.parse().unwrap_or(1)], 1),
+        ["notify-barrier"] => return talk::barrier(),
+        ["signals"] => return signals(),
+        ["die", signal] => raw::die(signal.parse().unwrap_or(9)),
+        ["stream", total, chunk] => return stream(total, chunk),
         ["exit", code] => return ExitCode::from(code.parse().unwrap_or(99)),
         _ => return ExitCode::from(98),
+    }
+    ExitCode::SUCCESS
+}
+
+/// Bytes of which none can be missing, double or changed without being noticed.
+pub struct Pattern(u64);
+
+impl Pattern {
+    pub fn new() -> Self {
+        Self(1)
+    }
+
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *byte = (self.0 >> 56) as u8;
+        }
+    }
+}
+
+/// So many bytes of the pattern to stdout, in writes of a size.
+fn stream(total: &str, chunk: &str) -> ExitCode {
+    let (Ok(mut left), Ok(chunk)) = (total.parse::<usize>(), chunk.parse::<usize>()) else {
+        return ExitCode::from(97);
+    };
+    let (mut pattern, mut bytes) = (Pattern::new(), vec![0; chunk]);
+    while left > 0 {
+        let now = left.min(chunk);
+        pattern.fill(&mut bytes[..now]);
+        let mut rest = &bytes[..now];
+        while !rest.is_empty() {
+            match rustix::io::write(rustix::stdio::stdout(), rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(rustix::io::Errno::INTR) => {}
+                // stderr may be the same terminal, and as dead
+                Err(_) => return ExitCode::FAILURE,
+            }
+        }
+        left -= now;
     }
     ExitCode::SUCCESS
 }
@@ -48,6 +96,7 @@ fn all() -> Value {
         "keyringLabel": raw::session_keyring_label(),
         "rlimits": raw::rlimits(),
         "parentDeathSignal": raw::parent_death_signal(),
+        "subreaper": raw::subreaper(),
         "fds": fds(),
         "hostname": read("/proc/sys/kernel/hostname").trim(),
         "domainname": read("/proc/sys/kernel/domainname").trim(),
@@ -109,15 +158,15 @@ fn syscalls(calls: &[&str]) -> Value {
     Value::Array(calls.iter().map(|c| json!(one(c))).collect())
 }
 
-/// sd_notify(3).
-fn notify(words: &[&str]) -> ExitCode {
-    let Ok(path) = std::env::var("NOTIFY_SOCKET") else { return ExitCode::from(96) };
-    let sent = std::os::unix::net::UnixDatagram::unbound().and_then(|s| s.send_to(words.join("\n").as_bytes(), path));
-    match sent {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("notify: {e}");
-            ExitCode::FAILURE
+/// Prints the number of each signal that arrives; SIGTERM is the last one.
+fn signals() -> ExitCode {
+    raw::block_signals();
+    println!("up");
+    loop {
+        let signal = raw::next_signal();
+        println!("{signal}");
+        if signal == i64::from(libc::SIGTERM) {
+            return ExitCode::SUCCESS;
         }
     }
 }

@@ -54,6 +54,49 @@ pub fn parent_death_signal() -> i32 {
     i32::from_ne_bytes(buffer)
 }
 
+pub fn subreaper() -> i32 {
+    let mut buffer = [0; 4];
+    filled(libc::SYS_prctl, &[i64::from(libc::PR_GET_CHILD_SUBREAPER)], &mut buffer, &[]);
+    i32::from_ne_bytes(buffer)
+}
+
+/// Any signal number: the crates have no names for the real-time ones.
+pub fn send_signal(pid: i32, signal: i32) -> std::io::Result<()> {
+    let r = syscall(libc::SYS_kill, &[pid.into(), signal.into()]);
+    if r < 0 { Err(std::io::Error::from_raw_os_error(-r as i32)) } else { Ok(()) }
+}
+
+// Masks go to the kernel as they are: musl keeps three of the signals to itself.
+
+fn set_mask(mask: u64) {
+    syscall(libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK.into(), &raw const mask as i64, 0, 8]);
+}
+
+pub fn block_signals() {
+    set_mask(u64::MAX);
+}
+
+/// Waits for one that is blocked.
+pub fn next_signal() -> i64 {
+    let all = u64::MAX;
+    loop {
+        let signal = syscall(libc::SYS_rt_sigtimedwait, &[&raw const all as i64, 0, 0, 8]);
+        if signal > 0 {
+            return signal;
+        }
+    }
+}
+
+/// Ends by a signal, which may be one that Rust or a caller handles otherwise.
+pub fn die(signal: i32) -> ! {
+    // struct sigaction of the kernel: SIG_DFL and no flags
+    let default = [0u64; 4];
+    syscall(libc::SYS_rt_sigaction, &[signal.into(), &raw const default as i64, 0, 8]);
+    set_mask(0);
+    let _ = send_signal(std::process::id() as i32, signal);
+    std::process::exit(97)
+}
+
 /// struct sched_attr.
 pub fn sched() -> Value {
     let mut b = [0u8; 56];
