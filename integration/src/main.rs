@@ -29,6 +29,7 @@ mod probe;
 mod pty;
 mod run;
 mod sandbox;
+mod selinux;
 mod sockets;
 mod stage;
 mod systemd;
