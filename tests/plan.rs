@@ -27,7 +27,9 @@ use ferrun::plan::exec::exec;
 use ferrun::plan::{Console, Manager, Plan, Request, Start};
 use serde_json::Value;
 
-use hosts::{MakeHost, no_cgroups, systemd_user, systemd_v1, systemd_v2, v1, v2, with_lsms, without_capabilities};
+use hosts::{
+    MakeHost, confined, no_cgroups, systemd_user, systemd_v1, systemd_v2, v1, v2, with_lsms, without_capabilities,
+};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -102,7 +104,7 @@ const REQUESTS: [(&str, MakeRequest); 4] =
 /// Name of the golden file, config, host, request. One ending in `.json` is compared as JSON.
 type Case = (&'static str, &'static str, MakeHost, MakeRequest);
 
-const CASES: [Case; 41] = [
+const CASES: [Case; 43] = [
     ("bare.txt", "bare", no_cgroups, request),
     ("bare-run.txt", "bare", no_cgroups, run),
     ("bare-v1.txt", "bare", v1, request),
@@ -120,6 +122,8 @@ const CASES: [Case; 41] = [
     ("joined.txt", "joined", v1, request),
     ("joined-v2.json", "joined", v2, request),
     ("labels.txt", "labels", with_lsms, request),
+    ("labels-below-systemd.txt", "labels", with_lsms, below_systemd),
+    ("labels-confined.txt", "labels", confined, request),
     ("labels-left-out.txt", "labels", no_cgroups, request),
     ("landlock.txt", "landlock", no_cgroups, request),
     ("limits-v1.txt", "limits", v1, request),
@@ -147,10 +151,12 @@ const CASES: [Case; 41] = [
 ];
 
 /// Golden file, config and host of an exec: the process is the container's own.
-const EXECS: [(&str, &str, MakeHost); 5] = [
+const EXECS: [(&str, &str, MakeHost); 7] = [
     ("exec-v1.txt", "docker", v1),
     ("exec-v2.txt", "docker", v2),
     ("exec-host.txt", "host", v1),
+    ("exec-labels.txt", "labels", with_lsms),
+    ("exec-labels-left-out.txt", "labels", no_cgroups),
     ("exec-listener.json", "listener-privileged", no_cgroups),
     ("exec-process.txt", "process", no_cgroups),
 ];

@@ -159,6 +159,16 @@ impl Cx {
         eventually(&format!("the container says {word:?} (it said {:?})", c.said()), || Ok(c.said().contains(word)))
     }
 
+    /// Whether the program of `Bundle::sleeps` came to run, of a container that was started.
+    pub fn came_up(&self, c: &Container) -> Res<bool> {
+        let mut up = false;
+        eventually("it runs or it ended", || {
+            up = c.said().contains("up");
+            Ok(up || self.status(&c.id)? == "stopped")
+        })?;
+        Ok(up)
+    }
+
     pub fn kill(&self, id: &str, signal: &str) -> Res<Out> {
         self.runtime("kill").args([id, signal]).out()?.ok()
     }

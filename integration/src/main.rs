@@ -31,6 +31,7 @@ mod pty;
 mod run;
 mod sandbox;
 mod security;
+mod selinux;
 mod sockets;
 mod stage;
 mod systemd;

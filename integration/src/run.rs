@@ -78,10 +78,20 @@ impl Run {
     }
 
     /// With LISTEN_PID set to the runtime's own pid, as systemd does it.
-    pub fn with_listen_pid(mut self) -> Self {
+    pub fn with_listen_pid(self) -> Self {
+        self.after("export LISTEN_PID=$$")
+    }
+
+    /// Under an AppArmor profile: what the shell writes itself is about itself.
+    pub fn confined(self, profile: &str) -> Self {
+        self.after(&format!("echo 'exec {profile}' > /proc/self/attr/apparmor/exec || exit 96"))
+    }
+
+    /// By the same process, after a shell did something.
+    fn after(mut self, script: &str) -> Self {
         let program = self.command.get_program().to_owned();
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", "export LISTEN_PID=$$; exec \"$0\" \"$@\""]).arg(program);
+        command.args(["-c", &format!("{script}; exec \"$0\" \"$@\"")]).arg(program);
         command.env_clear();
         command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         self.command = command;

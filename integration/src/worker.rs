@@ -8,6 +8,7 @@ use crate::cgroup;
 use crate::leaks::Before;
 use crate::options::Options;
 use crate::run::wait_until;
+use crate::selinux;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -33,6 +34,11 @@ pub fn main() -> ExitCode {
     };
     if let Err(e) = bundle::make_template(&options.base.join("template")) {
         eprintln!("worker: rootfs template: {e}");
+        return ExitCode::from(2);
+    }
+    let wants_selinux = cases::all().iter().any(|c| options.wants(&c.name) && c.name.starts_with("lsm::selinux"));
+    if wants_selinux && let Err(e) = selinux::prepare(&options.base) {
+        eprintln!("worker: {e}");
         return ExitCode::from(2);
     }
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);

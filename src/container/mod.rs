@@ -4,6 +4,7 @@ pub mod delete;
 pub mod events;
 pub mod exec;
 pub mod kill;
+mod label;
 pub mod list;
 pub mod notify;
 pub mod pause;

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::label;
 use crate::error::{Call, Context, Result};
 use crate::state::store::{Entry, NOTIFY};
 
@@ -46,11 +47,11 @@ pub struct Notify {
 
 impl Notify {
     /// Listens for the container of `entry`, whose program does not run yet; None when it was not created for
-    /// that, or nobody wants to hear.
+    /// that, or nobody wants to hear. Its socket gets SELinux's `label`.
     ///
     /// # Errors
     /// Those of bind(2).
-    pub fn listen(entry: &Entry) -> Result<Option<Self>> {
+    pub fn listen(entry: &Entry, label: Option<&str>) -> Result<Option<Self>> {
         let Some(to) = std::env::var_os("NOTIFY_SOCKET").filter(|to| !to.is_empty()) else { return Ok(None) };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = match openat(entry.directory(), NOTIFY, flags, Mode::empty()) {
@@ -62,7 +63,7 @@ impl Notify {
             let _ = unlinkat(&directory, SOCKET, AtFlags::empty());
             // an address has room for 107 bytes: less than a long id below a long root
             let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
-            let socket = UnixDatagram::bind(path).call(|| "bind".to_owned())?;
+            let socket = label::sockets(label, || UnixDatagram::bind(path).call(|| "bind".to_owned()))?;
             socket.set_nonblocking(true).call(|| "ioctl FIONBIO".to_owned())?;
             chmodat(&directory, SOCKET, Mode::from_raw_mode(0o777), AtFlags::empty()).call(|| "chmod".to_owned())?;
             Ok(Some(Self { socket, to, main_pid: None, ready: Cell::new(false) }))

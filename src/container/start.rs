@@ -40,7 +40,7 @@ fn start_locked(entry: &Entry, record: &Record) -> Result<Option<Notify>> {
         (Status::Stopped, _) => return Err(Error::new("cannot start a container that has stopped")),
         (Status::Creating, _) => return Err(Error::new("cannot start a container that is being created")),
     };
-    let notify = Notify::listen(entry)?;
+    let notify = Notify::listen(entry, record.socket_label.as_deref())?;
     rustix::io::write(&fifo, b"0").call(|| "write the start FIFO".to_owned())?;
     entry.remove_fifo();
     // the other end goes with the execve, or with the init

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use rustix::io::Errno;
 
-use crate::error::{Call, Result};
+use crate::error::{Call, Context, Result};
 use crate::sys::proc;
 
 /// The mount point of cgroups: systemd's file hierarchy, followed by every distribution.
@@ -46,6 +46,8 @@ pub struct Systemd {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Lsm {
     pub apparmor: bool,
+    /// This process runs under an AppArmor profile that restricts it.
+    pub confined: bool,
     pub selinux: bool,
 }
 
@@ -85,7 +87,7 @@ impl Host {
     /// Looks at the machine. The LSMs are looked at only `with_lsm`, because the answer costs reads of sysfs.
     ///
     /// # Errors
-    /// /proc/self/cgroup cannot be read; capget(2) fails.
+    /// /proc/self/cgroup or our own AppArmor profile cannot be read; capget(2) fails.
     pub fn probe(with_lsm: bool) -> Result<Self> {
         Ok(Self { cgroups: probe_cgroups()?, systemd: probe_systemd(), ..Self::probe_for_exec(with_lsm)? })
     }
@@ -93,23 +95,39 @@ impl Host {
     /// Only what one more process in a container depends on: the container knows its cgroups.
     ///
     /// # Errors
-    /// capget(2) fails.
+    /// Our own AppArmor profile cannot be read; capget(2) fails.
     pub fn probe_for_exec(with_lsm: bool) -> Result<Self> {
         let sets = rustix::thread::capabilities(None).call(|| "capget".to_owned())?;
         Ok(Self {
             capabilities: sets.permitted.bits(),
-            lsm: if with_lsm { probe_lsm() } else { Lsm::default() },
+            lsm: if with_lsm { probe_lsm()? } else { Lsm::default() },
             ..Self::default()
         })
     }
 }
 
-fn probe_lsm() -> Lsm {
+fn probe_lsm() -> Result<Lsm> {
     let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
-    Lsm {
-        apparmor: enabled.is_ok_and(|text| text.starts_with('Y')),
+    let apparmor = enabled.is_ok_and(|text| text.starts_with('Y'));
+    Ok(Lsm {
+        apparmor,
+        confined: apparmor && restricts(&own_profile()?),
         selinux: fs::metadata("/sys/fs/selinux/enforce").is_ok(),
-    }
+    })
+}
+
+fn own_profile() -> Result<String> {
+    const CURRENT: &str = "/proc/self/attr/apparmor/current";
+    proc::read(Path::new(CURRENT))
+        .call(|| format!("read {CURRENT}"))
+        .context(|| "find out which AppArmor profile this process has".to_owned())
+}
+
+/// `NAME (MODE)`, or `unconfined` alone. A profile may be called `unconfined` and something, and may itself be of
+/// the mode that restricts nothing (Ubuntu's for podman and crun).
+fn restricts(current: &str) -> bool {
+    let current = current.trim_end_matches(['\0', '\n']);
+    current != "unconfined" && !current.ends_with(" (unconfined)")
 }
 
 fn probe_systemd() -> Systemd {
@@ -179,5 +197,17 @@ mod tests {
         assert_eq!(hierarchies[1].name(), "cpu,cpuacct");
         assert_eq!(hierarchies[1].own, Path::new("/a:b"));
         assert_eq!(parse_own_v2(text), Path::new("/user.slice"));
+    }
+
+    #[test]
+    fn only_a_profile_that_restricts_confines() {
+        for free in ["unconfined", "unconfined\n", "crun (unconfined)\n"] {
+            assert!(!restricts(free), "{free:?}");
+        }
+        for confined in
+            ["docker-default (enforce)\n", "unconfined_foo (enforce)", "a//&b (complain)\n", "a (unconfined) (enforce)"]
+        {
+            assert!(restricts(confined), "{confined:?}");
+        }
     }
 }

@@ -96,7 +96,7 @@ fn words(name: &str, errno: Errno) -> String {
     let words = errno_words(errno.raw_os_error());
     match errno {
         Errno::NOENT | Errno::NOTDIR => format!("stat {name}: {words}"),
-        Errno::ACCESS => preflight::explain(name, errno),
+        Errno::ACCESS => preflight::explain(name, errno, None),
         _ => words,
     }
 }

@@ -10,7 +10,7 @@ use crate::sys::fd::Loose;
 use crate::sys::mount::{self, SetAttr};
 use crate::sys::root::Root;
 
-use super::mount::context_error;
+use super::mount::{context_error, create};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
 
@@ -39,18 +39,18 @@ impl Places<'_> {
 
 /// Covers each path that exists: a file with the host's /dev/null, a directory with an empty tmpfs. All
 /// directories share one: a superblock for each stalls the kernel's shrinkers on machines with many CPUs.
-pub(super) fn mask(places: &Places<'_>, paths: &[PathBuf], null: OwnedFd) -> Result<()> {
+pub(super) fn mask(places: &Places<'_>, paths: &[PathBuf], null: OwnedFd, label: Option<&str>) -> Result<()> {
     let mut file = Cover { tree: Some(null.into()), attached: None };
     let mut directory = Cover::default();
     for path in paths {
-        cover(places, path, &mut file, &mut directory)
+        cover(places, path, &mut file, &mut directory, label)
             .map_err(|error| error.path(path))
             .context(|| format!("mask {}", path.display()))?;
     }
     Ok(())
 }
 
-fn cover(places: &Places<'_>, path: &Path, file: &mut Cover, directory: &mut Cover) -> Result<()> {
+fn cover(places: &Places<'_>, path: &Path, file: &mut Cover, directory: &mut Cover, label: Option<&str>) -> Result<()> {
     let target = match places.resolve(path) {
         Ok(target) => Loose::from(target),
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
@@ -62,7 +62,7 @@ fn cover(places: &Places<'_>, path: &Path, file: &mut Cover, directory: &mut Cov
         result => return result.call(|| "move_mount".to_owned()),
     }
     if directory.tree.is_none() && directory.attached.is_none() {
-        directory.tree = Some(empty_directory()?.into());
+        directory.tree = Some(empty_directory(label)?.into());
     }
     directory.attach(&target).call(|| "move_mount".to_owned())
 }
@@ -95,15 +95,15 @@ impl Cover {
     }
 }
 
-fn empty_directory() -> Result<OwnedFd> {
+fn empty_directory(label: Option<&str>) -> Result<OwnedFd> {
     let tmpfs = || {
-        let context = mount::Context::open("tmpfs")?;
-        context.string("nr_inodes", "1")?;
-        context.string("mode", "0755")?;
-        context.create()?;
-        context.mount(MOUNT_ATTR_RDONLY | 0xe)
+        let context = mount::Context::open("tmpfs").map_err(context_error)?;
+        context.string("nr_inodes", "1").map_err(context_error)?;
+        context.string("mode", "0755").map_err(context_error)?;
+        create(&context, label)?;
+        context.mount(MOUNT_ATTR_RDONLY | 0xe).map_err(context_error)
     };
-    tmpfs().map_err(|error| context_error(error).within("make an empty directory"))
+    tmpfs().context(|| "make an empty directory".to_owned())
 }
 
 /// Binds each path that exists onto itself, with all below it, read-only.

@@ -53,6 +53,8 @@ pub struct Init<'a> {
     proc: Option<Proc>,
     program: Option<CString>,
     home: Option<String>,
+    /// What a security module is to make of it at the execve.
+    label: Option<String>,
     /// The working directory could not be entered as root.
     chdir_again: bool,
     /// The parent of a `create` has left.
@@ -79,6 +81,7 @@ impl<'a> Init<'a> {
             proc: None,
             program: None,
             home: None,
+            label: None,
             chdir_again: false,
             alone: false,
             landlocked: false,
@@ -146,15 +149,21 @@ impl<'a> Init<'a> {
             Step::Sysctl { settings } => security::sysctl(self.proc()?, settings),
             Step::RootReadonly => root::readonly(self.root_fd()?),
             Step::ReadonlyPaths { paths } => mask::readonly(&self.places()?, paths),
-            Step::MaskedPaths { paths, null } => {
+            Step::MaskedPaths { paths, null, label } => {
                 let null = self.take(*null)?;
-                mask::mask(&self.places()?, paths, null)
+                mask::mask(&self.places()?, paths, null, label.as_deref())
             }
             Step::Keyring { name } => security::keyring(name),
             Step::Personality { domain } => security::personality(*domain),
             Step::MemoryPolicy(policy) => security::memory_policy(policy),
             Step::Umask { mask } => identity::umask(*mask),
-            Step::LsmLabel { attribute, label } => security::label(self.proc()?, attribute, label),
+            Step::LsmLabel { attribute, label } => {
+                security::label(self.proc()?, attribute, label)?;
+                if attribute.ends_with("exec") {
+                    self.label = Some(label.clone());
+                }
+                Ok(())
+            }
             Step::NoNewPrivileges => security::no_new_privileges(),
             Step::Seccomp(seccomp) => security::seccomp(&self.channel, seccomp),
             Step::Rlimits { rlimits } => identity::rlimits(rlimits),
@@ -306,7 +315,8 @@ impl<'a> Init<'a> {
         let env = c_strings(&mut env.iter().cloned().chain(home))?;
         let errno = exec::execve(&program, &args, &env);
         let name = program.to_string_lossy();
-        let mut error = Error::os(format!("exec {name}"), errno).cause(preflight::explain(&name, errno));
+        let cause = preflight::explain(&name, errno, self.label.as_deref());
+        let mut error = Error::os(format!("exec {name}"), errno).cause(cause);
         if self.landlocked && errno == Errno::ACCESS {
             error =
                 error.hint("the annotations dev.ferrun.landlock.* must allow its execution, and that of its loader");

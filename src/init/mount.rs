@@ -3,17 +3,17 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, fstat, mkdirat, symlinkat};
+use rustix::fs::{FileType, Mode, OFlags, XattrFlags, fsetxattr, fstat, mkdirat, openat, symlinkat};
 use rustix::io::Errno;
 
 use crate::error::{Call, Context, Error, Result};
-use crate::plan::step::{Attributes, CgroupBind, FsMount, Link, Mount, MountWhat};
+use crate::plan::step::{Attributes, CgroupBind, FsLabel, FsMount, Link, Mount, MountWhat};
 use crate::sys::fd::Loose;
 use crate::sys::mount::{self, ContextError, SetAttr};
 use crate::sys::root::{Root, Target, file_type};
 
 use super::root::flag;
-use super::{Init, tmpcopyup};
+use super::{Init, security, tmpcopyup};
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
 const MOUNT_ATTR_NOSUID_NODEV_NOEXEC: u64 = 0xe;
@@ -39,7 +39,10 @@ pub(super) fn mount(init: &mut Init<'_>, step: &Mount) -> Result<()> {
             init.kernel.retain(|(covered, _)| !covered.starts_with(destination));
             attach_tree(init.root()?, destination, &tree)
         }
-        MountWhat::CgroupV1 { hierarchies, links, readonly } => cgroup_v1(init, step, hierarchies, links, *readonly),
+        MountWhat::CgroupV1 { hierarchies, links, readonly, label } => {
+            let directory = controllers_directory(label.as_deref())?;
+            cgroup_v1(init, step, directory, hierarchies, links, *readonly)
+        }
         MountWhat::Remount => remount(init.root()?, step),
     };
     result.map_err(|error| error.path(destination)).context(|| format!("mount {what} on {}", destination.display()))
@@ -127,11 +130,18 @@ fn fs_mount(root: Root<'_>, step: &Mount, fs: &FsMount) -> Result<Loose> {
         let mode = fstat(&target).call(|| "fstat".to_owned())?.st_mode & 0o7777;
         context.string("mode", &format!("{mode:o}")).map_err(context_error)?;
     }
-    context.create().map_err(context_error)?;
+    let labelled = match &fs.label {
+        Some(FsLabel::Context(label)) => Some(label.as_str()),
+        _ => None,
+    };
+    create(&context, labelled)?;
     let first = step.attributes.first().filter(|change| !change.recursive && change.propagation.is_none());
     // a tmpfs that is to be filled is made read-only afterwards
     let at_birth = first.filter(|_| !fs.tmpcopyup).map_or(0, |change| change.set);
     let mounted = Loose::from(context.mount(at_birth).map_err(context_error)?);
+    if let Some(FsLabel::Root(label)) = &fs.label {
+        label_root(&mounted, label)?;
+    }
     if fs.tmpcopyup {
         tmpcopyup::copy(&target, &mounted)?;
     }
@@ -156,22 +166,52 @@ fn remount(root: Root<'_>, step: &Mount) -> Result<()> {
     set_attributes(&target, &step.attributes)
 }
 
+/// With SELinux's label of all its files, where there is one.
+pub(super) fn create(context: &mount::Context, label: Option<&str>) -> Result<()> {
+    let create = || {
+        if let Some(label) = label {
+            context.string("context", label).map_err(context_error)?;
+        }
+        context.create().map_err(context_error)
+    };
+    create().map_err(|error| match label {
+        Some(label) => security::explain_file_label(error, label, "filesystem"),
+        None => error,
+    })
+}
+
+fn label_root(mounted: &OwnedFd, label: &str) -> Result<()> {
+    let name = c"security.selinux";
+    let set = || {
+        // the fd of a mount is one of a path, which takes no attributes
+        let root =
+            Loose::from(openat(mounted, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?);
+        fsetxattr(&root, name, label.as_bytes(), XattrFlags::empty())
+    };
+    set()
+        .call(|| format!("fsetxattr security.selinux={label}"))
+        .map_err(|error| security::explain_file_label(error, label, "dir"))
+}
+
+/// What [`cgroup_v1`] fills.
+fn controllers_directory(label: Option<&str>) -> Result<OwnedFd> {
+    let context = mount::Context::open("tmpfs").map_err(context_error)?;
+    context.string("source", "tmpfs").map_err(context_error)?;
+    context.string("mode", "0755").map_err(context_error)?;
+    create(&context, label)?;
+    context.mount(MOUNT_ATTR_NOSUID_NODEV_NOEXEC).map_err(context_error)
+}
+
 /// The layout that every host has: a directory for each hierarchy, links for controllers mounted together.
 fn cgroup_v1(
     init: &mut Init<'_>,
     step: &Mount,
+    directory: OwnedFd,
     hierarchies: &[CgroupBind],
     links: &[Link],
     readonly: bool,
 ) -> Result<()> {
-    let tmpfs = || {
-        let context = mount::Context::open("tmpfs")?;
-        context.string("source", "tmpfs")?;
-        context.string("mode", "0755")?;
-        context.create()?;
-        context.mount(MOUNT_ATTR_NOSUID_NODEV_NOEXEC)
-    };
-    let directory = Loose::from(tmpfs().map_err(context_error)?);
+    let directory = Loose::from(directory);
     // what lies below a detached mount cannot be mounted on before Linux 6.15: attached first, filled then
     mount::attach(&directory, Loose::from(target(init.root()?, step)?)).call(|| "move_mount".to_owned())?;
     for CgroupBind { name, tree } in hierarchies {

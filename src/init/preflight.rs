@@ -36,11 +36,15 @@ const MACHINES: [(u16, &str, bool); 10] = [
 ];
 
 /// The words of `errno` for the execve of `path`, and what is wrong with the file when that can be seen.
-pub fn explain(path: &str, errno: Errno) -> String {
+pub fn explain(path: &str, errno: Errno, label: Option<&str>) -> String {
     let words = errno_words(errno.raw_os_error());
-    match fault(path, 0) {
-        Some(fault) => format!("{words}: {fault}"),
-        None => words,
+    match (fault(path, 0), label) {
+        (Some(fault), _) => format!("{words}: {fault}"),
+        // the module itself says why in the kernel's log alone
+        (None, Some(label)) if matches!(errno, Errno::ACCESS | Errno::PERM) => {
+            format!("{words}: with the label {label:?} the security policy may not let it be executed")
+        }
+        (None, _) => words,
     }
 }
 

@@ -8,6 +8,7 @@ use nix::sys::personality::Persona;
 use crate::error::{Call, Context, Error, Result};
 use crate::launch::channel::{Channel, Message};
 use crate::plan::step::{MemoryPolicy, Seccomp, Sysctl};
+use crate::sys::fd::Loose;
 use crate::sys::proc::Proc;
 use crate::sys::{key, mempolicy, seccomp as filter};
 
@@ -52,8 +53,58 @@ fn write(proc: &Proc, path: &str, value: &str) -> Result<()> {
 
 pub(super) fn label(proc: &Proc, attribute: &str, label: &str) -> Result<()> {
     // /proc/thread-self is a link; the thread is the process here
-    let pid = rustix::process::getpid().as_raw_nonzero();
-    write(proc, &format!("{pid}/attr/{attribute}"), label).context(|| format!("set the label {label}"))
+    let path = format!("{}/attr/{attribute}", rustix::process::getpid().as_raw_nonzero());
+    let file = Loose::from(proc.open_for_writing(&path).call(|| format!("open /proc/{path}"))?);
+    let written = rustix::io::write(&*file, label.as_bytes()).call(|| format!("write /proc/{path}"));
+    let explained = written.map(drop).map_err(|error| match attribute {
+        "apparmor/exec" => explain_profile(error, label),
+        _ => explain_label(error, attribute),
+    });
+    explained.context(|| format!("set the label {label}"))
+}
+
+/// Of `VERB PROFILE`: apparmor.d(5) writes a profile that is stacked with `&`.
+fn explain_profile(error: Error, label: &str) -> Error {
+    let (verb, profile) = label.split_once(' ').unwrap_or(("", label));
+    match error.errno() {
+        Some(libc::ENOENT) => error
+            .cause(format!("the AppArmor profile {profile} is not loaded"))
+            .hint("apparmor_parser -r FILE loads the profiles of a file"),
+        Some(libc::EACCES | libc::EPERM) => {
+            let stacked = if verb == "stack" { "&" } else { "" };
+            error.hint(format!("the runtime's own profile must allow it: change_profile -> {stacked}{profile}"))
+        }
+        _ => error,
+    }
+}
+
+/// SELinux says why in the audit log alone.
+fn explain_label(error: Error, attribute: &str) -> Error {
+    match error.errno() {
+        Some(libc::EINVAL) => {
+            let words = error.parts().cause.clone();
+            error.cause(format!("{words}: the SELinux policy that is loaded has no such context"))
+        }
+        Some(libc::EACCES | libc::EPERM) => {
+            let and = if attribute == "keycreate" { ", and create of such keys, class key" } else { "" };
+            error.hint(format!("the SELinux policy must allow the runtime set{attribute}, class process{and}"))
+        }
+        _ => error,
+    }
+}
+
+/// What SELinux wants of whoever labels files: of a file system or of a directory, each a class of its policy.
+pub(super) fn explain_file_label(error: Error, label: &str, class: &str) -> Error {
+    let error = match error.errno() {
+        Some(libc::EINVAL) if error.parts().call.as_deref().is_some_and(|call| call.contains(label)) => {
+            explain_label(error, "")
+        }
+        Some(libc::EACCES | libc::EPERM) => error.hint(format!(
+            "for the label {label} the SELinux policy must allow the runtime relabelfrom and relabelto, class {class}"
+        )),
+        _ => return error,
+    };
+    error.at("/linux/mountLabel")
 }
 
 pub(super) fn no_new_privileges() -> Result<()> {

@@ -121,6 +121,7 @@ fn record(order: &Order<'_>) -> Result<Record> {
         init: None,
         own_pid_namespace: config.namespaces.pid.is_new(),
         no_new_keyring: request.no_new_keyring,
+        socket_label: plan.socket_label.clone(),
         placement: plan.placement.clone(),
         annotations: config.annotations.clone(),
         poststart: config.hooks.poststart.clone(),
@@ -140,7 +141,7 @@ impl Unborn<'_> {
         if request.notify.is_some() {
             notify::prepare(&self.entry)?;
             if request.start == Start::Now {
-                self.notify = Notify::listen(&self.entry)?;
+                self.notify = Notify::listen(&self.entry, self.record.socket_label.as_deref())?;
             }
         }
         let assets = assets::open_all(&plan.assets, &self.entry)?;

@@ -7,7 +7,7 @@ use crate::host::Host;
 use super::cgroupfs::{self, Hierarchies, Placement};
 use super::process::{self, NOTIFY_DIRECTORY};
 use super::step::{Asset, Attributes, Event, HookKind, Mount, MountWhat, NamespaceKind, PropagationKind, Spawn, Step};
-use super::{Console, Draft, Manager, Plan, Request, devices, limits, mounts, scope};
+use super::{Console, Draft, Manager, Plan, Request, devices, labels, limits, mounts, scope};
 
 /// The plan for `config` on `host`.
 ///
@@ -23,13 +23,14 @@ pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
     };
     let (limits, properties) = limits::limits(&mut draft, config, request, &placement)?;
     let spawn = namespaces(&mut draft, config, &placement);
+    labels::warn_of_files(&mut draft, config, host);
     let own_root = root(&mut draft, config, host, request, &placement)?;
     if !cgroup_first(&config.namespaces) {
         enter_cgroup(&mut draft, config, &placement);
     }
     if own_root {
         draft_hooks(&mut draft, config);
-        enter_root(&mut draft, config, request);
+        enter_root(&mut draft, config, host, request);
     } else {
         draft_hooks(&mut draft, config);
         draft.step_at("/root/path", Step::Chroot { path: request.rootfs.clone() });
@@ -47,6 +48,7 @@ pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
         properties,
         assets: draft.assets,
         spawn,
+        socket_label: labels::of_process(config, host).filter(|_| request.notify.is_some()),
         after_clone,
         steps: draft.steps,
         at_ready,
@@ -229,7 +231,7 @@ fn draft_hooks(draft: &mut Draft, config: &Config) {
     }
 }
 
-fn enter_root(draft: &mut Draft, config: &Config, request: &Request) {
+fn enter_root(draft: &mut Draft, config: &Config, host: &Host, request: &Request) {
     if !config.namespaces.mount.is_new() {
         // a pivot would change the root of everybody else in that namespace
         draft.step_at("/root/path", Step::Chroot { path: request.rootfs.clone() });
@@ -245,7 +247,8 @@ fn enter_root(draft: &mut Draft, config: &Config, request: &Request) {
     }
     if !config.masked_paths.is_empty() {
         let null = draft.asset(Asset::Null, None);
-        draft.step_at("/linux/maskedPaths", Step::MaskedPaths { paths: config.masked_paths.clone(), null });
+        let (paths, label) = (config.masked_paths.clone(), labels::files(config, host));
+        draft.step_at("/linux/maskedPaths", Step::MaskedPaths { paths, null, label });
     }
     if config.root.readonly {
         draft.step_at("/root/readonly", Step::RootReadonly);

@@ -5,6 +5,7 @@ pub mod create;
 mod devices;
 pub mod exec;
 mod identity;
+mod labels;
 mod limits;
 mod mounts;
 mod process;
@@ -97,6 +98,9 @@ pub struct Plan {
     pub steps: Vec<Entry>,
     /// By the parent, when the init is ready.
     pub at_ready: Vec<TuneEntry>,
+    /// SELinux's label of the socket for notifications.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket_label: Option<String>,
     /// What is left out by rule, for the log.
     pub warnings: Vec<String>,
     /// What a log at level debug wants to know.

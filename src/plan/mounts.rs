@@ -6,9 +6,9 @@ use crate::config::{Config, Mount, MountOptions, MountSource, Propagation};
 use crate::error::{Error, Result};
 use crate::host::{CGROUP_ROOT, Cgroups, Host};
 
-use super::Draft;
 use super::cgroupfs::{Hierarchies, Placement};
 use super::step::{self, Asset, AssetId, Attributes, CgroupBind, FsMount, Link, MountWhat, PropagationKind, Step};
+use super::{Draft, labels};
 
 pub(super) const MOUNT_ATTR_RDONLY: u64 = 1;
 /// And nosuid, nodev, noexec.
@@ -21,11 +21,12 @@ const PSEUDO: [&str; 7] = ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup
 /// # Errors
 /// A mount that wants what is not built yet.
 pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host, placement: &Placement) -> Result<()> {
+    let label = labels::files(config, host);
     for mount in &config.mounts {
         refuse_unbuilt(mount)?;
         let what = match &mount.source {
             MountSource::Bind { path, recursive } => bind(draft, config, mount, path, *recursive),
-            MountSource::Fs { fstype, source } => MountWhat::Fs(fs(&mount.options, fstype, source)),
+            MountSource::Fs { fstype, source } => MountWhat::Fs(fs(&mount.options, fstype, source, label.as_deref())),
             MountSource::Remount => MountWhat::Remount,
             MountSource::Cgroup => match cgroup(draft, config, mount, host, placement) {
                 Some(what) => what,
@@ -135,7 +136,7 @@ pub(super) fn inherited(config: &Config) -> Propagation {
     Propagation { kind, recursive: true }
 }
 
-fn fs(options: &MountOptions, fstype: &str, source: &str) -> FsMount {
+fn fs(options: &MountOptions, fstype: &str, source: &str, label: Option<&str>) -> FsMount {
     let mut flags = options.flags.clone();
     if options.attr.set & MOUNT_ATTR_RDONLY != 0 && !PSEUDO.contains(&fstype) {
         flags.push("ro".to_owned());
@@ -147,6 +148,7 @@ fn fs(options: &MountOptions, fstype: &str, source: &str) -> FsMount {
         data: options.data.clone(),
         inherit_mode: fstype == "tmpfs" && !options.data.iter().any(|data| data.key == "mode"),
         tmpcopyup: options.tmpcopyup,
+        label: labels::file_system(label, fstype, options),
     }
 }
 
@@ -173,7 +175,7 @@ fn cgroup(draft: &mut Draft, config: &Config, mount: &Mount, host: &Host, placem
                 binds.push(CgroupBind { name, tree });
             }
             let readonly = mount.options.attr.set & MOUNT_ATTR_RDONLY != 0;
-            Some(MountWhat::CgroupV1 { hierarchies: binds, links, readonly })
+            Some(MountWhat::CgroupV1 { hierarchies: binds, links, readonly, label: labels::files(config, host) })
         }
         (Cgroups::V2 { .. }, Hierarchies::V2 { directory }) => {
             let path = if config.namespaces.cgroup.is_host() { Path::new(CGROUP_ROOT) } else { directory };

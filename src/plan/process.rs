@@ -7,7 +7,7 @@ use crate::host::Host;
 use crate::seccomp;
 
 use super::step::{self, Asset, Event, HookKind, Step, Tune, TuneEntry};
-use super::{Console, Draft, Request, Start, identity};
+use super::{Console, Draft, Request, Start, identity, labels};
 
 /// Where the container finds the socket for its notifications.
 pub(super) const NOTIFY_DIRECTORY: &str = "/run/ferrun-notify";
@@ -29,9 +29,7 @@ pub(super) fn terminal(draft: &mut Draft, config: &Config, request: &Request, bi
 /// still have more.
 pub(super) fn attributes(draft: &mut Draft, config: &Config, host: &Host, request: &Request) -> Option<Capabilities> {
     let process = &config.process;
-    if !request.no_new_keyring {
-        draft.step(Step::Keyring { name: format!("_ses.{}", request.id) });
-    }
+    labels::keyring(draft, config, host, request);
     if let Some(policy) = &config.memory_policy {
         draft.step_at("/linux/memoryPolicy", Step::MemoryPolicy(policy.clone()));
     }
@@ -39,7 +37,7 @@ pub(super) fn attributes(draft: &mut Draft, config: &Config, host: &Host, reques
         draft.step_at("/linux/personality", Step::Personality { domain });
     }
     draft.step_at("/process/user/umask", Step::Umask { mask: process.user.umask.unwrap_or(0o022) });
-    labels(draft, config, host);
+    labels::process(draft, config, host);
     if process.no_new_privileges {
         draft.step_at("/process/noNewPrivileges", Step::NoNewPrivileges);
     }
@@ -49,34 +47,6 @@ pub(super) fn attributes(draft: &mut Draft, config: &Config, host: &Host, reques
         draft.step_at("/process/user/uid", Step::Home { uid: process.user.uid });
     }
     widened
-}
-
-/// Labels of security modules that this host does not have are left out with a warning, as crun does.
-fn labels(draft: &mut Draft, config: &Config, host: &Host) {
-    let process = &config.process;
-    if let Some(profile) = &process.apparmor_profile {
-        if host.lsm.apparmor {
-            let label = format!("exec {profile}");
-            draft.step_at("/process/apparmorProfile", Step::LsmLabel { attribute: "apparmor/exec".to_owned(), label });
-        } else {
-            draft.warnings.push(format!("apparmorProfile {profile} is left out: this host has no AppArmor"));
-        }
-    }
-    if let Some(label) = &process.selinux_label {
-        if host.lsm.selinux {
-            draft.step_at(
-                "/process/selinuxLabel",
-                Step::LsmLabel { attribute: "exec".to_owned(), label: label.clone() },
-            );
-        } else {
-            draft.warnings.push(format!("selinuxLabel {label} is left out: this host has no SELinux"));
-        }
-    }
-    if let Some(label) = &config.mount_label
-        && !host.lsm.selinux
-    {
-        draft.warnings.push(format!("mountLabel {label} is left out: this host has no SELinux"));
-    }
 }
 
 pub(super) fn filter(config: &Config) -> Option<&Seccomp> {

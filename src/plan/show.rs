@@ -44,6 +44,9 @@ impl fmt::Display for Plan {
         for tune in &self.at_ready {
             writeln!(f, "parent   {}", line(tune, "tune"))?;
         }
+        if let Some(label) = &self.socket_label {
+            writeln!(f, "start    notify-socket label={label} (/process/selinuxLabel)")?;
+        }
         Ok(())
     }
 }

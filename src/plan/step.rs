@@ -241,6 +241,9 @@ pub enum Step {
     MaskedPaths {
         paths: Vec<PathBuf>,
         null: AssetId,
+        /// SELinux's, of the directory that covers directories.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
     },
     Keyring {
         name: String,
@@ -252,7 +255,7 @@ pub enum Step {
     Umask {
         mask: u32,
     },
-    /// Write `label` to a file of /proc/thread-self/attr.
+    /// Write `label` to a file of /proc/thread-self/attr; an empty one takes back what was written.
     LsmLabel {
         attribute: String,
         label: String,
@@ -345,6 +348,9 @@ pub enum MountWhat {
         hierarchies: Vec<CgroupBind>,
         links: Vec<Link>,
         readonly: bool,
+        /// SELinux's, of the tmpfs.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
     },
     /// Change what is mounted there already.
     Remount,
@@ -364,6 +370,18 @@ pub struct FsMount {
     pub inherit_mode: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub tmpcopyup: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<FsLabel>,
+}
+
+/// How SELinux gets to know the label of a file system's files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FsLabel {
+    /// `context=`: of all of them, for good.
+    Context(String),
+    /// The superblock is there already, and takes no options: of its root directory.
+    Root(String),
 }
 
 /// The container's terminal.

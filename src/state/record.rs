@@ -36,6 +36,9 @@ pub struct Record {
     /// A process of it gets no session keyring of the container's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_new_keyring: bool,
+    /// SELinux's, of the socket for notifications.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket_label: Option<String>,
     pub placement: Placement,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,

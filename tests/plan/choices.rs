@@ -9,7 +9,7 @@ use ferrun::plan::step::{Asset, Capabilities, PropagationKind, Step};
 use ferrun::plan::{Plan, Request};
 use serde_json::{Value, json};
 
-use crate::hosts::{ALL_HOSTS, no_cgroups, v1, v2, v2_root, without_capabilities};
+use crate::hosts::{ALL_HOSTS, confined, no_cgroups, v1, v2, v2_root, with_lsms, without_capabilities};
 use crate::{below_systemd, parse, request, source};
 
 fn plan_of(source: &Value, host: &Host) -> Plan {
@@ -214,4 +214,32 @@ fn nothing_of_the_request_is_looked_up() {
     let config = parse(&source("terminal"));
     let request = Request { bundle: "/nonexistent".into(), rootfs: "/nonexistent/rootfs".into(), ..request(&config) };
     assert!(create(&config, &v2(), &request).is_ok());
+}
+
+/// With no_new_privs the kernel lets one who is confined only be confined further; without, the profile asked for is
+/// the one that is got, as with the peers.
+#[test]
+fn profiles_are_stacked_only_where_they_must_be() {
+    let label = |host: &Host, no_new_privileges: bool| {
+        let mut source = source("labels");
+        source["process"]["noNewPrivileges"] = json!(no_new_privileges);
+        plan_of(&source, host).steps.iter().find_map(|entry| match &entry.step {
+            Step::LsmLabel { attribute, label } if attribute == "apparmor/exec" => Some(label.clone()),
+            _ => None,
+        })
+    };
+    assert_eq!(label(&confined(), true).as_deref(), Some("stack web"));
+    assert_eq!(label(&confined(), false).as_deref(), Some("exec web"));
+    assert_eq!(label(&with_lsms(), true).as_deref(), Some("exec web"));
+    assert_eq!(label(&with_lsms(), false).as_deref(), Some("exec web"));
+    assert_eq!(label(&no_cgroups(), true), None);
+}
+
+/// Managers write it where there is nothing to be unconfined by.
+#[test]
+fn unconfined_without_apparmor_is_not_worth_a_word() {
+    let source = bare_with("/process/apparmorProfile", json!("unconfined"));
+    assert!(plan_of(&source, &no_cgroups()).warnings.is_empty());
+    let plan = plan_of(&source, &with_lsms());
+    assert!(plan.to_string().contains("label=exec unconfined"), "{plan}");
 }

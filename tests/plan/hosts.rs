@@ -50,7 +50,12 @@ pub(crate) fn systemd_user() -> Host {
 }
 
 pub(crate) fn with_lsms() -> Host {
-    Host { lsm: Lsm { apparmor: true, selinux: true }, ..no_cgroups() }
+    Host { lsm: Lsm { apparmor: true, confined: false, selinux: true }, ..v1() }
+}
+
+/// In a container of somebody's who gave it a profile.
+pub(crate) fn confined() -> Host {
+    Host { lsm: Lsm { apparmor: true, confined: true, selinux: false }, ..no_cgroups() }
 }
 
 /// As in a container: some capabilities only.

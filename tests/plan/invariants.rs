@@ -267,6 +267,29 @@ fn seccomp_is_loaded_as_late_as_it_may_be() {
     assert!(places[0] > 0 && places[1] > 0, "{places:?}");
 }
 
+/// The label of new keys is for the one keyring: what the container makes has labels by its policy's own rules.
+#[test]
+fn only_the_keyring_gets_the_label_of_keys() {
+    let mut labelled = 0;
+    for_plans_of_both_kinds(|made| {
+        let labels = labels(&made.plan);
+        let places: Vec<usize> =
+            (0..labels.len()).filter(|place| labels[*place].starts_with("label-of-keys")).collect();
+        let wanted = made.name.contains(" on lsms,")
+            && made.config.process.selinux_label.is_some()
+            && !made.request.no_new_keyring;
+        if !wanted {
+            return assert!(places.is_empty(), "{}: {labels:?}", made.name);
+        }
+        labelled += 1;
+        let of_keys = places[0];
+        let around = ["label-of-keys", "keyring", "label-of-keys-no-more"];
+        assert_eq!(labels[of_keys..of_keys + 3], around, "{}", made.name);
+        assert_eq!(places.len(), 2, "{}", made.name);
+    });
+    assert!(labelled > 1, "{labelled}");
+}
+
 /// What the program has is what was asked, whatever the filter needed meanwhile.
 #[test]
 fn the_last_capabilities_are_those_asked_for() {

@@ -14,6 +14,13 @@ fn label(step: &Step) -> &'static str {
         Step::Barrier { event: Event::Ready } => "barrier-ready",
         Step::Hooks { kind: HookKind::CreateContainer, .. } => "create-container-hooks",
         Step::Hooks { kind: HookKind::StartContainer, .. } => "start-container-hooks",
+        Step::LsmLabel { attribute, label } if attribute == "keycreate" => {
+            if label.is_empty() {
+                "label-of-keys-no-more"
+            } else {
+                "label-of-keys"
+            }
+        }
         other => other.name(),
     }
 }
@@ -24,7 +31,7 @@ pub(crate) fn labels(plan: &Plan) -> Vec<&'static str> {
 
 /// The order of every plan. What stands on one line may alternate. Seccomp has two places, and
 /// `seccomp_is_loaded_as_late_as_it_may_be` says when which.
-const ORDER: [&[&str]; 45] = [
+const ORDER: [&[&str]; 47] = [
     &["setsid"],
     &["not-dumpable"],
     &["enter-namespaces"],
@@ -53,7 +60,9 @@ const ORDER: [&[&str]; 45] = [
     &["masked-paths"],
     &["root-readonly"],
     &["root-propagation"],
+    &["label-of-keys"],
     &["keyring"],
+    &["label-of-keys-no-more"],
     &["memory-policy"],
     &["personality"],
     &["umask"],

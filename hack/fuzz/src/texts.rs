@@ -114,6 +114,6 @@ pub fn elf(data: &[u8]) {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let mode = rustix::fs::Mode::from_raw_mode(0o755);
     rustix::fs::fchmod(&file, mode).expect("fchmod");
-    let words = preflight::explain(&path, rustix::io::Errno::ACCESS);
+    let words = preflight::explain(&path, rustix::io::Errno::ACCESS, None);
     check_error(&Error::new(words), data.len());
 }

@@ -1,5 +1,6 @@
 //! The cases, a file per area. Names are `area::what_is_so`.
 
+mod apparmor;
 mod capabilities;
 mod cgroups;
 mod changes;
@@ -28,6 +29,7 @@ mod relay;
 mod resources;
 mod rootfs;
 mod seccomp;
+mod selinux;
 mod stress;
 mod systemd;
 mod terminal;
@@ -55,6 +57,8 @@ pub fn all() -> Vec<Case> {
         mounts::cases(),
         rootfs::cases(),
         seccomp::cases(),
+        apparmor::cases(),
+        selinux::cases(),
         landlock::cases(),
         exec::cases(),
         exec_edges::cases(),

@@ -96,6 +96,7 @@ fn all() -> Value {
         "ioprio": raw::ioprio(),
         "personality": raw::personality(),
         "keyring": raw::session_keyring(),
+        "keyringLabel": raw::session_keyring_label(),
         "rlimits": raw::rlimits(),
         "parentDeathSignal": raw::parent_death_signal(),
         "subreaper": raw::subreaper(),

@@ -130,6 +130,18 @@ pub fn session_keyring() -> Value {
     json!(text.trim_end_matches('\0').splitn(5, ';').nth(4))
 }
 
+/// The label that a security module gave the session keyring.
+pub fn session_keyring_label() -> Value {
+    const KEYCTL_GET_SECURITY: i64 = 17;
+    const SESSION: i64 = -3;
+    let mut b = [0; 256];
+    let n = filled(libc::SYS_keyctl, &[KEYCTL_GET_SECURITY, SESSION], &mut b, &[256]);
+    if n < 0 {
+        return json!(n);
+    }
+    json!(String::from_utf8_lossy(&b[..(n as usize).min(256)]).trim_end_matches('\0'))
+}
+
 const LIMITS: [(&str, i64); 16] = [
     ("RLIMIT_CPU", 0),
     ("RLIMIT_FSIZE", 1),
