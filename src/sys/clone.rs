@@ -46,6 +46,7 @@ pub struct Child {
 /// Those of clone(2): EAGAIN at a pids limit, ENOSPC at a namespace limit, EPERM, EBUSY for a cgroup
 /// that has controllers on for its children.
 pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>, child: impl FnOnce() -> Infallible) -> Result<Child, Errno> {
+    check(flags)?;
     let made = fork(flags, libc::SIGCHLD, cgroup)?;
     if made.is_none() {
         child();
