@@ -96,6 +96,10 @@ fn by_systemd(config: &Config) -> Request {
     Request { manager: Manager::Systemd, ..request(config) }
 }
 
+fn traced(config: &Config) -> Request {
+    Request { traced: true, ..request(config) }
+}
+
 type MakeRequest = fn(&Config) -> Request;
 
 const REQUESTS: [(&str, MakeRequest); 4] =
@@ -150,15 +154,16 @@ const CASES: [Case; 43] = [
     ("user.txt", "user", no_cgroups, request),
 ];
 
-/// Golden file, config and host of an exec: the process is the container's own.
-const EXECS: [(&str, &str, MakeHost); 7] = [
-    ("exec-v1.txt", "docker", v1),
-    ("exec-v2.txt", "docker", v2),
-    ("exec-host.txt", "host", v1),
-    ("exec-labels.txt", "labels", with_lsms),
-    ("exec-labels-left-out.txt", "labels", no_cgroups),
-    ("exec-listener.json", "listener-privileged", no_cgroups),
-    ("exec-process.txt", "process", no_cgroups),
+/// Those of an exec: the process is the container's own.
+const EXECS: [Case; 8] = [
+    ("exec-v1.txt", "docker", v1, request),
+    ("exec-v2.txt", "docker", v2, request),
+    ("exec-traced.txt", "docker", v1, traced),
+    ("exec-host.txt", "host", v1, request),
+    ("exec-labels.txt", "labels", with_lsms, request),
+    ("exec-labels-left-out.txt", "labels", no_cgroups, request),
+    ("exec-listener.json", "listener-privileged", no_cgroups, request),
+    ("exec-process.txt", "process", no_cgroups, request),
 ];
 
 /// The plan of `exec web`, where the container is what `create web` makes.
@@ -171,7 +176,7 @@ fn exec_plan(config: &Config, host: &Host, request: &Request) -> Plan {
 fn plans_of_an_exec_are_as_blessed() {
     let differences: Vec<String> = EXECS
         .iter()
-        .filter_map(|(file, name, host)| {
+        .filter_map(|(file, name, host, request)| {
             let config = parse(&source(name));
             compare(&golden().join(file), &shown(&exec_plan(&config, &host(), &request(&config)), file))
         })

@@ -101,6 +101,7 @@ pub(super) fn read(
         env,
         notify: notify.map(|_| store.root().join(id).join(crate::state::store::NOTIFY)),
         manager: options.manager(),
+        traced: false,
     };
     let plan = plan::create::create(&config, &host, &request)?;
     Ok(Bundle { config, config_json, request, plan })

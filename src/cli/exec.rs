@@ -106,9 +106,10 @@ fn exec(arguments: &Arguments, options: &Options) -> Result<i32> {
 fn run(arguments: &Arguments, target: &Target, init: OwnedFd) -> Result<i32> {
     let record = &target.record;
     let config = Config::parse(&target.entry.config()?)?;
+    let traced = config.process.may_trace();
     let process = process(arguments, config.process.clone(), record)?;
     let config = config.for_exec(process)?;
-    let request = request(arguments, record, &config)?;
+    let request = request(arguments, record, &config, traced)?;
     let placement = exec::placement(record, &arguments.cgroup)?;
     let wants_lsm = config.process.apparmor_profile.is_some() || config.process.selinux_label.is_some();
     let plan = plan::exec::exec(&config, &Host::probe_for_exec(wants_lsm)?, &request, placement)?;
@@ -151,7 +152,7 @@ fn process(arguments: &Arguments, of_container: Process, record: &Record) -> Res
     })
 }
 
-fn request(arguments: &Arguments, record: &Record, config: &Config) -> Result<Request> {
+fn request(arguments: &Arguments, record: &Record, config: &Config, traced: bool) -> Result<Request> {
     let console = match (&arguments.console_socket, config.process.terminal) {
         (Some(socket), _) => Console::Socket(socket.clone()),
         (None, true) if !arguments.detach => Console::Relay,
@@ -165,6 +166,7 @@ fn request(arguments: &Arguments, record: &Record, config: &Config) -> Result<Re
         console,
         no_new_keyring: record.no_new_keyring,
         preserve_fds: bundle::preserved(arguments.preserve_fds, 0)?,
+        traced,
         ..Request::default()
     })
 }

@@ -37,6 +37,12 @@ impl Config {
 }
 
 impl Process {
+    /// Whether ptrace(2) would let it into whatever process it sees.
+    pub fn may_trace(&self) -> bool {
+        let trace = caps::Capability::CAP_SYS_PTRACE.bitmask();
+        self.capabilities.as_ref().is_some_and(|sets| sets.bounding & trace != 0)
+    }
+
     /// From a file that holds a process alone, as `exec --process` takes it.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::error::{Call, Context, Error, Result};
 use crate::init::Init;
 use crate::plan::Plan;
 use crate::plan::cgroupfs::Hierarchies;
-use crate::plan::step::{Cpus, NamespaceKind};
+use crate::plan::step::{Asset, AssetEntry, Cpus, NamespaceKind};
 use crate::state::record::Record;
 use crate::sys::clone::{self, Child};
 use crate::sys::fd::close_all;
@@ -40,7 +40,7 @@ pub(super) fn spawn(
     if let Some(cpus) = &plan.spawn.affinity {
         begin_on(cpus)?;
     }
-    let restore = plan.spawn.join_pid.map(|id| enter_pid_namespace(&assets, id.0)).transpose()?;
+    let restore = plan.spawn.join_pid.map(|id| enter_pid_namespace(&assets, &plan.assets, id.0)).transpose()?.flatten();
     let mut parts = Some((ours, theirs, assets));
     let mut birth = |cgroup: Option<&OwnedFd>| {
         clone::clone3(flags, cgroup.map(AsFd::as_fd), || {
@@ -79,9 +79,13 @@ fn begin_on(cpus: &Cpus) -> Result<()> {
         .at(|| "/process/execCPUAffinity/initial".to_owned())
 }
 
-/// setns(2) with a pid namespace acts on children only. Gives back our own, to be restored for hooks.
-fn enter_pid_namespace(assets: &[Option<OwnedFd>], id: usize) -> Result<OwnedFd> {
-    let own = proc::open_self("ns/pid", OFlags::RDONLY).call(|| "open /proc/self/ns/pid".to_owned())?;
+/// setns(2) with a pid namespace acts on children only. Gives back our own, to be restored for hooks; an exec, which
+/// enters that of an init, makes no other child.
+fn enter_pid_namespace(assets: &[Option<OwnedFd>], entries: &[AssetEntry], id: usize) -> Result<Option<OwnedFd>> {
+    let own = match entries.get(id) {
+        Some(AssetEntry { asset: Asset::Init, .. }) => None,
+        _ => Some(proc::open_self("ns/pid", OFlags::RDONLY).call(|| "open /proc/self/ns/pid".to_owned())?),
+    };
     let target = assets.get(id).and_then(Option::as_ref).ok_or_else(|| Error::new("the pid namespace is not open"))?;
     // inherited by the child, which others there see from its first moment on (CVE-2016-9962)
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)

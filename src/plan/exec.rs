@@ -19,8 +19,12 @@ pub fn exec(config: &Config, host: &Host, request: &Request, placement: Placemen
     let mut draft = Draft::default();
     let init = draft.asset(Asset::Init, None);
     let wanted = &config.namespaces;
+    // Who may trace any process finds a way to the host through one that has something of it, dumpable or not
+    // (CVE-2016-9962). There a courier enters, and what it makes has nothing of the host's. It costs another fork.
+    let courier = request.traced && !wanted.pid.is_host();
     let spawn = Spawn {
         into_cgroup: matches!(placement.hierarchies, Hierarchies::V2 { .. }),
+        join_pid: (!courier && !wanted.pid.is_host()).then_some(init),
         affinity: config.process.exec_affinity.initial.clone(),
         ..Spawn::default()
     };
@@ -31,11 +35,11 @@ pub fn exec(config: &Config, host: &Host, request: &Request, placement: Placemen
         draft.step(Step::JoinCgroup { directories: directories.clone() });
     }
     affinity(&mut draft, &config.process.exec_affinity);
-    let namespaces = of_its_own(wanted);
+    let namespaces = of_its_own(wanted, courier);
     if !namespaces.is_empty() {
         draft.step(Step::EnterNamespaces { init, namespaces });
     }
-    if !wanted.pid.is_host() {
+    if courier {
         draft.step(Step::Reborn { preserve: request.preserve_fds });
     }
     if wanted.mount.is_host() {
@@ -69,8 +73,8 @@ fn affinity(draft: &mut Draft, asked: &ExecAffinity) {
     }
 }
 
-/// Those that are not the host's. setns(2) with a pidfd enters them all in one call.
-fn of_its_own(namespaces: &Namespaces) -> Vec<NamespaceKind> {
+/// Those that are not the host's, that of pids `with_pid`. setns(2) with a pidfd enters them all in one call.
+fn of_its_own(namespaces: &Namespaces, with_pid: bool) -> Vec<NamespaceKind> {
     let kinds = [
         (NamespaceKind::Cgroup, &namespaces.cgroup),
         (NamespaceKind::Ipc, &namespaces.ipc),
@@ -80,5 +84,7 @@ fn of_its_own(namespaces: &Namespaces) -> Vec<NamespaceKind> {
         (NamespaceKind::Time, &namespaces.time),
         (NamespaceKind::Uts, &namespaces.uts),
     ];
-    kinds.into_iter().filter(|(_, namespace)| !namespace.is_host()).map(|(kind, _)| kind).collect()
+    let wanted =
+        kinds.into_iter().filter(|(kind, namespace)| !namespace.is_host() && (with_pid || *kind != NamespaceKind::Pid));
+    wanted.map(|(kind, _)| kind).collect()
 }

@@ -42,6 +42,8 @@ pub struct Request {
     /// The directory of the socket through which the container notifies us.
     pub notify: Option<PathBuf>,
     pub manager: Manager,
+    /// An exec in a container that may trace whatever it sees.
+    pub traced: bool,
 }
 
 /// Who makes the cgroups.

@@ -95,12 +95,13 @@ static MADE: LazyLock<Vec<Made>> = LazyLock::new(|| {
 /// An exec in each container of those: what its `run` would be.
 static EXECED: LazyLock<Vec<Made>> = LazyLock::new(|| {
     let runs = MADE.iter().filter(|made| made.name.ends_with(", run"));
-    let execed = runs.map(|made| {
+    let execed = runs.flat_map(|made| [(made, false), (made, true)]).map(|(made, traced)| {
         let Made { source, config, request, .. } = made;
+        let request = Request { traced, ..request.clone() };
         let host = ALL_HOSTS.iter().find(|(host, _)| made.name.contains(&format!(" on {host},"))).unwrap().1();
-        let plan = exec(config, &host, request, made.plan.placement.clone()).unwrap();
-        let name = format!("exec in {}", made.name);
-        Made { name, source: source.clone(), config: config.clone(), request: request.clone(), plan }
+        let plan = exec(config, &host, &request, made.plan.placement.clone()).unwrap();
+        let name = format!("exec{} in {}", if traced { " (traced)" } else { "" }, made.name);
+        Made { name, source: source.clone(), config: config.clone(), request, plan }
     });
     execed.collect()
 });
@@ -173,9 +174,10 @@ fn an_exec_makes_nothing() {
         ];
         assert!(!labels.iter().any(|label| makes.contains(label)), "{}: {labels:?}", made.name);
         assert!(made.plan.spawn.namespaces.is_empty(), "{}", made.name);
-        assert_eq!(made.plan.is_reborn(), !made.config.namespaces.pid.is_host(), "{}", made.name);
-        // who is seen in there has entered all else, and comes from nowhere in the host
-        assert!(made.plan.spawn.join_pid.is_none(), "{}", made.name);
+        // among those who may trace it, who is seen has entered all else already
+        let (own_pid, traced) = (!made.config.namespaces.pid.is_host(), made.request.traced);
+        assert_eq!(made.plan.is_reborn(), own_pid && traced, "{}", made.name);
+        assert_eq!(made.plan.spawn.join_pid.is_some(), own_pid && !traced, "{}", made.name);
         let late = labels.iter().position(|label| *label == "reborn").unwrap_or(usize::MAX);
         assert!(
             !labels.iter().skip(late).any(|label| ["join-cgroup", "enter-namespaces"].contains(label)),
@@ -186,7 +188,7 @@ fn an_exec_makes_nothing() {
             Step::EnterNamespaces { namespaces, .. } => Some(namespaces.clone()),
             _ => None,
         });
-        let entered = entered.unwrap_or_default().len();
+        let entered = entered.unwrap_or_default().len() + usize::from(made.plan.spawn.join_pid.is_some());
         let own = made.source.pointer("/linux/namespaces").and_then(Value::as_array).unwrap().len();
         assert_eq!(entered, own, "{}", made.name);
     }
