@@ -34,7 +34,7 @@ const DEFAULT: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 /// A /dev as an image can bring it along.
-fn image_dev(dir: &Path) -> Res {
+pub fn image_dev(dir: &Path) -> Res {
     for name in ["pts", "shm", "mqueue"] {
         fs::create_dir_all(dir.join(name))?;
     }
@@ -45,7 +45,7 @@ fn image_dev(dir: &Path) -> Res {
     Ok(())
 }
 
-fn without_dev(b: &mut Bundle) {
+pub fn without_dev(b: &mut Bundle) {
     for d in ["/dev/pts", "/dev/shm", "/dev/mqueue", "/dev"] {
         b.unmount(d);
     }

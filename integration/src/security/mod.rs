@@ -5,9 +5,16 @@
 //! attack was seen to succeed.
 //!
 //! Not here yet: T12 (rootless), the users of T09's maps and every variant in a user namespace, which come with user
-//! namespaces; T23, T24 and T28 with the shim; T30, T31 and T33 with checkpoints; and T27 to T50 but those.
+//! namespaces; T23, T24 and T28 with the shim; T30, T31 and T33 with checkpoints; T45 (user namespaces), T47 (rootless).
+//!
+//! What stood before under other names: T27 `exec::user_by_name_in_a_huge_file`, T34 `exec::cgroup_outside_is_refused`,
+//! T36 and T40 in the unit tests of `sys::bpf` and in `tests/plan`, T37 `t02_a_birth_in_a_shared_pid_namespace`, T38
+//! `hooks::env_is_exact`, T39 `hooks::descriptors_are_only_the_three`, T41 `capabilities::securebits_are_untouched` and
+//! `options::a_new_session_keyring`, T42 `process::oom_score_adj`, T44 `rootfs::devices_despite_the_umask`, T46 `ids::`,
+//! T48 `hooks::timeout_ends_the_whole_group`, T50 `t02_` (nobody can trace).
 
 mod fds;
+mod hardening;
 mod masks;
 mod oracle;
 mod paths;
@@ -29,6 +36,7 @@ pub fn cases() -> Vec<Case> {
         procfs::cases(),
         fds::cases(),
         terminal::cases(),
+        hardening::cases(),
         variants::cases(),
     ];
     themes.into_iter().flatten().collect()
