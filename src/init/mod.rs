@@ -91,7 +91,7 @@ impl<'a> Init<'a> {
     /// Runs the steps. The last is an execve.
     pub fn run(mut self, steps: &[Entry]) -> Infallible {
         // what the program inherits; the container's filter might refuse the call later
-        signal::unblock_all();
+        signal::for_program();
         for entry in steps {
             if let Err(error) = self.step(&entry.step) {
                 let error = match &entry.pointer {

@@ -12,12 +12,15 @@ pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     outcome(unsafe { libc::kill(pid, signal) }.into()).map(drop)
 }
 
-/// Resets the mask that execve(2) hands on: no signal is blocked.
-pub fn unblock_all() {
-    // SAFETY: a zeroed sigset_t is an empty set on Linux; the call changes this thread's mask only.
+/// What execve(2) hands on: no signal is blocked, and SIGPIPE is not ignored, as it is in what systemd starts
+/// (systemd.exec(5), IgnoreSIGPIPE=). SIGHUP and SIGINT stay as they are: nohup(1) is meant for the program.
+pub fn for_program() {
+    // SAFETY: a zeroed sigset_t is an empty set on Linux; the calls change this thread's mask and a disposition, to
+    // one that is no function of ours.
     unsafe {
         let empty: libc::sigset_t = std::mem::zeroed();
         libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut());
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
 }
 

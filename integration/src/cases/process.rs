@@ -67,6 +67,7 @@ pub fn cases() -> Vec<Case> {
             .differs("runc", "came with runc 1.2"),
         case("process::personality", personality).differs("runc", "came with runc 1.2"),
         case("process::signals_are_at_their_defaults", signals),
+        case("process::sigpipe_is_not_ignored_because_the_caller_does", sigpipe),
         case("process::is_its_own_session", session),
         case("process::no_parent_death_signal", pdeath),
     ]
@@ -518,6 +519,20 @@ fn signals(cx: &Cx) -> Res {
     let own = own.lines().find_map(|l| l.strip_prefix("SigIgn:")).unwrap_or("0").trim();
     let own = u64::from_str_radix(own, 16)?;
     same!(ignored & !(1 << 12) & !own, 0, "ignored signals");
+    Ok(())
+}
+
+/// As below systemd, which ignores it for what it starts.
+fn sigpipe(cx: &Cx) -> Res {
+    let mut b = cx.bundle()?;
+    b.sh("grep SigIgn /proc/self/status").save()?;
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", "trap '' PIPE; exec \"$0\" \"$@\""]).arg(&cx.options.runtime);
+    command.args(cx.options.globals(&cx.root())).args(["run", "--bundle"]).arg(&b.dir).arg(cx.id());
+    let out = command.output()?;
+    let said = String::from_utf8_lossy(&out.stdout);
+    let ignored = said.trim().strip_prefix("SigIgn:").map(|hex| u64::from_str_radix(hex.trim(), 16));
+    ensure!(matches!(ignored, Some(Ok(bits)) if bits & (1 << 12) == 0), "{said:?}");
     Ok(())
 }
 
