@@ -48,6 +48,7 @@ fn main() -> ExitCode {
     if name.is_some_and(|n| n == "probe") {
         return probe::main(&args[1..]);
     }
+    probe::raw::default_signals();
     let rest: Vec<String> = args.iter().skip(2).cloned().collect();
     match args.get(1).map(String::as_str) {
         Some("__launcher") => sandbox::launcher(),

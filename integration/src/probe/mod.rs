@@ -1,6 +1,6 @@
 //! What the containers run: looks at itself and prints JSON.
 
-mod raw;
+pub mod raw;
 mod rob;
 mod talk;
 

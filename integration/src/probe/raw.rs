@@ -11,6 +11,15 @@ pub fn syscall(number: i64, args: &[i64]) -> i64 {
     if r == -1 { -i64::from(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)) } else { r }
 }
 
+/// As a login shell starts a program. One that runs us in the background ignores some, and nohup(1) another: no
+/// program of a container could trap those.
+pub fn default_signals() {
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+        // SAFETY: the default is no function of ours.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
 pub fn close_on_exec_from(first: i64) {
     const CLOSE_RANGE_CLOEXEC: i64 = 4;
     syscall(libc::SYS_close_range, &[first, i64::from(u32::MAX), CLOSE_RANGE_CLOEXEC]);
