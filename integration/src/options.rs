@@ -14,7 +14,8 @@ usage: ferrun-integration [--runtime PATH] [--filter SUBSTR]... [--list] [--jobs
                           [--long] [--deny RULES] [--table FILE] [--verbose] [--strict]
 
   --runtime PATH    the runtime to test (default: the repository's release ferrun)
-  --filter SUBSTR   only cases whose name contains it (may be repeated: any of them)
+  --filter SUBSTR   only cases whose name contains it (may be repeated: any of them);
+                    with a ! before it: none whose name contains it
   --driver D        cgroupfs (default), or systemd: the runtime gets --systemd-cgroup and asks
                     the systemd of this machine for scopes
   --list            print the names of the cases
@@ -183,7 +184,9 @@ impl Options {
     }
 
     pub fn wants(&self, name: &str) -> bool {
-        self.filters.is_empty() || self.filters.iter().any(|f| name.contains(f.as_str()))
+        let (without, with): (Vec<_>, Vec<_>) = self.filters.iter().partition(|filter| filter.starts_with('!'));
+        let any = |filters: &[&String]| filters.iter().any(|filter| name.contains(filter.trim_start_matches('!')));
+        (with.is_empty() || any(&with)) && !any(&without)
     }
 }
 
