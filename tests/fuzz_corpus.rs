@@ -9,8 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// No input of a few KiB may take longer: a hundred times what they take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// No input of a few KiB may take longer: a thousand times what they take, as the machine may have other work.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn directory(path: &str) -> Vec<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);

@@ -28,7 +28,8 @@ use ferrun::plan::{Console, Manager, Plan, Request, Start};
 use serde_json::Value;
 
 use hosts::{
-    MakeHost, confined, no_cgroups, systemd_user, systemd_v1, systemd_v2, v1, v2, with_lsms, without_capabilities,
+    MakeHost, confined, nested, no_cgroups, ordinary, systemd_user, systemd_v1, systemd_v2, v1, v2, with_lsms,
+    without_capabilities,
 };
 
 fn golden() -> PathBuf {
@@ -108,7 +109,7 @@ const REQUESTS: [(&str, MakeRequest); 4] =
 /// Name of the golden file, config, host, request. One ending in `.json` is compared as JSON.
 type Case = (&'static str, &'static str, MakeHost, MakeRequest);
 
-const CASES: [Case; 43] = [
+const CASES: [Case; 53] = [
     ("bare.txt", "bare", no_cgroups, request),
     ("bare-run.txt", "bare", no_cgroups, run),
     ("bare-v1.txt", "bare", v1, request),
@@ -123,6 +124,8 @@ const CASES: [Case; 43] = [
     ("docker-v2.txt", "docker", v2, run),
     ("hooks.txt", "hooks", no_cgroups, request),
     ("host.txt", "host", v1, run),
+    ("idmapped.txt", "idmapped", no_cgroups, request),
+    ("idmapped-user.txt", "idmapped-user", no_cgroups, request),
     ("joined.txt", "joined", v1, request),
     ("joined-v2.json", "joined", v2, request),
     ("labels.txt", "labels", with_lsms, request),
@@ -134,6 +137,14 @@ const CASES: [Case; 43] = [
     ("limits-v2.txt", "limits", v2, request),
     ("listener.txt", "listener", no_cgroups, request),
     ("listener-privileged.txt", "listener-privileged", no_cgroups, request),
+    ("mapped-v1.txt", "mapped", v1, request),
+    ("mapped-v2.txt", "mapped", v2, request),
+    ("mapped-guest.txt", "mapped-guest", v2, request),
+    ("mapped-guest-ordinary.txt", "mapped-guest", ordinary, request),
+    ("mapped-nested.txt", "minimal", nested, request),
+    ("mapped-ordinary.json", "mapped", ordinary, request),
+    ("mapped-pod.txt", "mapped-pod", v2, request),
+    ("mapped-pod-ordinary.txt", "mapped-pod", ordinary, request),
     ("minimal.json", "minimal", v2, request),
     ("minimal-v1.txt", "minimal", v1, request),
     ("minimal-without-capabilities.txt", "minimal", without_capabilities, run),
@@ -155,13 +166,15 @@ const CASES: [Case; 43] = [
 ];
 
 /// Those of an exec: the process is the container's own.
-const EXECS: [Case; 8] = [
+const EXECS: [Case; 10] = [
     ("exec-v1.txt", "docker", v1, request),
     ("exec-v2.txt", "docker", v2, request),
     ("exec-traced.txt", "docker", v1, traced),
     ("exec-host.txt", "host", v1, request),
     ("exec-labels.txt", "labels", with_lsms, request),
     ("exec-labels-left-out.txt", "labels", no_cgroups, request),
+    ("exec-mapped.txt", "mapped", v1, traced),
+    ("exec-mapped-ordinary.txt", "mapped", ordinary, request),
     ("exec-listener.json", "listener-privileged", no_cgroups, request),
     ("exec-process.txt", "process", no_cgroups, request),
 ];

@@ -54,8 +54,14 @@ fn levels(directory: &Path) -> Vec<PathBuf> {
     levels
 }
 
-/// All at once; if one is refused, so are all, and each is tried by itself.
+/// All at once; if one is refused, so are all, and each is tried by itself. None where processes live in the cgroup
+/// itself: those controllers that may be had all the same (cpu, pids) would make it the root of a threaded subtree, and
+/// nobody could be put into its children any more (cgroup-v2.rst, Threads).
 fn enable(level: &Path, controllers: &[&str]) {
+    if is_inhabited(level) {
+        tracing::debug!("{} has processes of its own, and hands down no more controllers", level.display());
+        return;
+    }
     let words: Vec<String> = controllers.iter().map(|name| format!("+{name}")).collect();
     if write(level, "cgroup.subtree_control", &words.join(" ")).is_err() {
         for word in &words {
@@ -64,6 +70,12 @@ fn enable(level: &Path, controllers: &[&str]) {
             }
         }
     }
+}
+
+/// Processes of its own, beside those in its children. The machine's root may have them: it has no type, while that of a
+/// cgroup namespace has.
+fn is_inhabited(level: &Path) -> bool {
+    read(level, "cgroup.type").is_ok() && read(level, "cgroup.procs").is_ok_and(|text| !text.trim().is_empty())
 }
 
 /// Why `directory` has no `controller`, and what may be done about it. None: it has.
@@ -76,7 +88,8 @@ pub(super) fn why_not(directory: &Path, controller: &str) -> Option<(String, Str
     }
     let level = levels(directory).into_iter().find(|level| lacks(level, "cgroup.subtree_control"))?;
     let why = format!("the {controller} controller is not enabled in {}/cgroup.subtree_control", level.display());
-    let errno = write(&level, "cgroup.subtree_control", &format!("+{controller}")).err().and_then(|e| e.errno());
+    let again = || write(&level, "cgroup.subtree_control", &format!("+{controller}")).err().and_then(|e| e.errno());
+    let errno = if is_inhabited(&level) { Some(libc::EBUSY) } else { again() };
     let hint = match errno {
         Some(libc::EBUSY) => "processes in that cgroup itself prevent it: move them into a child of it",
         Some(libc::EOPNOTSUPP) => "that cgroup is threaded, and this controller is not",

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use crate::config::resources::DeviceRule;
 use crate::error::{Call, Context, Error, Result};
-use crate::host::CGROUP_ROOT;
+use crate::host::{CGROUP_ROOT, Cgroups};
 use crate::plan::cgroupfs::{Hierarchies, Placement, Unit};
 use crate::sys;
 
@@ -51,6 +51,29 @@ pub fn make(placement: &Placement) -> Result<()> {
             .context(|| format!("make cgroup {}", directory.display()))?;
     }
     Ok(())
+}
+
+/// The directory in which this process would have to make a cgroup, or of which it would have to be, and may not.
+/// None: nothing is in the way.
+pub fn refusal(placement: &Placement, cgroups: &Cgroups) -> Option<PathBuf> {
+    let may_write =
+        |path: &Path| rustix::fs::accessat(CWD, path, rustix::fs::Access::WRITE_OK, AtFlags::EACCESS).is_ok();
+    let exists = |path: &&Path| rustix::fs::lstat(*path).is_ok();
+    for directory in placement.directories() {
+        let parent = directory.ancestors().skip(1).find(exists)?;
+        if !may_write(parent) {
+            return Some(parent.to_owned());
+        }
+        // who moves a process needs the right to do so where both cgroups meet: cgroups(7), Delegation Containment
+        if let Cgroups::V2 { own } = cgroups {
+            let own = Path::new(CGROUP_ROOT).join(own.strip_prefix("/").unwrap_or(own));
+            let common = directory.ancestors().find(|ancestor| own.starts_with(ancestor))?;
+            if !may_write(&common.join("cgroup.procs")) {
+                return Some(common.to_owned());
+            }
+        }
+    }
+    None
 }
 
 /// Gives a cgroup of version 2 to `uid`: the directory and the files that the kernel lists for that.

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::config::Config;
+use crate::cgroup;
+use crate::config::{Config, IdMapping, IdMaps, parse_map};
 use crate::error::{Call, Context, Error, Result};
-use crate::host::Host;
+use crate::host::subids::{self, Range};
+use crate::host::{Host, Identity};
 use crate::launch::spawn::HandOver;
-use crate::plan::{self, Console, Plan, Request, Start};
+use crate::plan::{self, Console, Manager, Plan, Request, Start};
 use crate::sys::exec;
 
 use super::Options;
@@ -70,6 +72,22 @@ pub(super) fn read(
     let bundle = std::path::absolute(&arguments.bundle).call(|| "getcwd".to_owned())?;
     let config_json = read_config(&bundle)?;
     let mut config = Config::parse(&config_json)?;
+    let wants_lsm = config.process.apparmor_profile.is_some()
+        || config.process.selinux_label.is_some()
+        || config.mount_label.is_some();
+    let host = Host::probe(wants_lsm)?;
+    let rootless = options.rootless(&host);
+    let mapped = rootless && !host.is_privileged() && config.namespaces.user.is_host();
+    if host.identity.nested && config.namespaces.user.is_host() {
+        config = config
+            .within(&maps_of_this_process()?)
+            .map_err(|error| error.hint("config.json has no user namespace, and the caller's own has no such id"))?;
+    }
+    if mapped {
+        config = config.mapped(own_ids(&host)).map_err(|error| {
+            error.hint("config.json has no user namespace, and an unprivileged caller gets one of their own ids")
+        })?;
+    }
     resolve_sources(&mut config, &bundle);
     let rootfs = bundle.join(&config.root.path);
     let rootfs = real_directory(&rootfs)
@@ -82,10 +100,6 @@ pub(super) fn read(
         (None, true) if relay => Console::Relay,
         _ => Console::None,
     };
-    let wants_lsm = config.process.apparmor_profile.is_some()
-        || config.process.selinux_label.is_some()
-        || config.mount_label.is_some();
-    let host = Host::probe(wants_lsm)?;
     tracing::debug!("bundle {}: root {}", bundle.display(), rootfs.display());
     let notify = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty());
     let store = options.store();
@@ -100,11 +114,53 @@ pub(super) fn read(
         preserve_fds,
         env,
         notify: notify.map(|_| store.root().join(id).join(crate::state::store::NOTIFY)),
-        manager: options.manager(),
+        manager: manager(&config, &host, options, id, rootless),
+        rootless,
+        mapped,
         traced: false,
     };
     let plan = plan::create::create(&config, &host, &request)?;
     Ok(Bundle { config, config_json, request, plan })
+}
+
+fn maps_of_this_process() -> Result<IdMaps> {
+    let read = |path: &str| -> Result<Vec<IdMapping>> {
+        let text = crate::sys::proc::read(Path::new(path)).call(|| format!("read {path}"))?;
+        Ok(parse_map(&text))
+    };
+    Ok(IdMaps { uids: read("/proc/self/uid_map")?, gids: read("/proc/self/gid_map")? })
+}
+
+/// An unprivileged caller's own id is the container's root; the rest is what /etc/subuid and /etc/subgid give.
+fn own_ids(host: &Host) -> IdMaps {
+    let Identity { uid, gid, .. } = host.identity;
+    let list = |own: u32, more: &[Range]| {
+        let mut list = vec![IdMapping { container_id: 0, host_id: own, size: 1 }];
+        for range in more {
+            let next = list.last().map_or(0, |last| last.container_id.saturating_add(last.size));
+            let size = range.size.min(u32::MAX - next);
+            list.push(IdMapping { container_id: next, host_id: range.first, size });
+        }
+        list
+    };
+    let [uids, gids] = subids::of(uid).unwrap_or_default();
+    IdMaps { uids: list(uid, &uids), gids: list(gid, &gids) }
+}
+
+/// Who may not make a cgroup goes without.
+fn manager(config: &Config, host: &Host, options: &Options, id: &str, rootless: bool) -> Manager {
+    let asked = options.manager();
+    if !rootless || asked != Manager::Cgroupfs {
+        return asked;
+    }
+    let placement = plan::cgroupfs::place(config.cgroups_path.as_deref(), id, host);
+    match cgroup::refusal(&placement, &host.cgroups) {
+        Some(directory) => {
+            tracing::debug!("no cgroup can be made: {} is not this user's to write to", directory.display());
+            Manager::Refused
+        }
+        None => asked,
+    }
 }
 
 /// Its path without links, as the kernel has it.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::config::Config;
 use crate::config::Process;
 use crate::config::exec::Overrides;
+use crate::config::{Config, IdMaps};
 use crate::container::exec::{self, Target, User};
 use crate::error::{Call, Context, Error, Result};
 use crate::host::Host;
@@ -100,19 +100,23 @@ fn exec(arguments: &Arguments, options: &Options) -> Result<i32> {
     let (target, init) = exec::enter(&options.store(), &arguments.id, arguments.ignore_paused)?;
     // with the init end its namespaces, its cgroup and the state: whatever was missed then, this is why
     let why = |error| if target.init.runs() { error } else { Error::new("container not running") };
-    run(arguments, &target, init).map_err(why)
+    run(arguments, options, &target, init).map_err(why)
 }
 
-fn run(arguments: &Arguments, target: &Target, init: OwnedFd) -> Result<i32> {
+fn run(arguments: &Arguments, options: &Options, target: &Target, init: OwnedFd) -> Result<i32> {
     let record = &target.record;
-    let config = Config::parse(&target.entry.config()?)?;
+    let mut config = Config::parse(&target.entry.config()?)?;
+    if record.mapped {
+        config = config.mapped(IdMaps::default())?;
+    }
     let traced = config.process.may_trace();
     let process = process(arguments, config.process.clone(), record)?;
     let config = config.for_exec(process)?;
-    let request = request(arguments, record, &config, traced)?;
     let placement = exec::placement(record, &arguments.cgroup)?;
     let wants_lsm = config.process.apparmor_profile.is_some() || config.process.selinux_label.is_some();
-    let plan = plan::exec::exec(&config, &Host::probe_for_exec(wants_lsm)?, &request, placement)?;
+    let host = Host::probe_for_exec(wants_lsm)?;
+    let request = Request { traced, rootless: options.rootless(&host), ..request(arguments, record, &config)? };
+    let plan = plan::exec::exec(&config, &host, &request, placement)?;
     bundle::warn(&plan);
     let signals = if arguments.detach { None } else { Some(Signals::block()?) };
     let hand_over = HandOver { pid_file: arguments.pid_file.clone(), pidfd_socket: arguments.pidfd_socket.clone() };
@@ -152,7 +156,7 @@ fn process(arguments: &Arguments, of_container: Process, record: &Record) -> Res
     })
 }
 
-fn request(arguments: &Arguments, record: &Record, config: &Config, traced: bool) -> Result<Request> {
+fn request(arguments: &Arguments, record: &Record, config: &Config) -> Result<Request> {
     let console = match (&arguments.console_socket, config.process.terminal) {
         (Some(socket), _) => Console::Socket(socket.clone()),
         (None, true) if !arguments.detach => Console::Relay,
@@ -166,7 +170,6 @@ fn request(arguments: &Arguments, record: &Record, config: &Config, traced: bool
         console,
         no_new_keyring: record.no_new_keyring,
         preserve_fds: bundle::preserved(arguments.preserve_fds, 0)?,
-        traced,
         ..Request::default()
     })
 }

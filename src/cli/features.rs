@@ -186,7 +186,7 @@ fn linux() -> Linux {
         selinux: Switch { enabled: true },
         intel_rdt: Switch { enabled: false },
         memory_policy: MemoryPolicy { modes: MEMORY_POLICY_MODES, flags: MEMORY_POLICY_FLAGS },
-        mount_extensions: MountExtensions { idmap: Switch { enabled: false } },
+        mount_extensions: MountExtensions { idmap: Switch { enabled: true } },
         net_devices: Switch { enabled: false },
     }
 }
@@ -223,6 +223,7 @@ mod tests {
         let seccomp = linux.seccomp().as_ref().unwrap();
         assert_eq!(seccomp.archs().as_ref().unwrap().len(), SECCOMP_ARCHS.len());
         assert_eq!(seccomp.actions().as_ref().unwrap().len(), 9);
+        assert!(text.contains("\"mountExtensions\": {\n            \"idmap\": {\n                \"enabled\": true"));
         assert_eq!(linux.cgroup().as_ref().unwrap().systemd_user(), &Some(false));
         assert_eq!(read.annotations().as_ref().unwrap()["dev.ferrun.version"], VERSION);
     }

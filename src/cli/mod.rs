@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, ValueEnum};
 
 use crate::error::{Error, Result};
-use crate::host::cause;
+use crate::host::{Host, cause, is_nested};
 use crate::launch::seal;
 use crate::log;
 use crate::plan::Manager;
@@ -105,16 +105,27 @@ enum CgroupManager {
 impl Options {
     fn store(&self) -> Store {
         let runtime_dir = || std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
-        let default = || {
-            let unprivileged = !rustix::process::geteuid().is_root();
-            runtime_dir().filter(|_| unprivileged).unwrap_or_else(|| "/run".into()).join("ferrun")
+        // root of a user namespace is no root of /run, unless it is a whole system of its own
+        let ordinary = || {
+            let root = rustix::process::geteuid().is_root();
+            !root || std::env::var_os("USER").is_none_or(|user| user != "root") && is_nested()
         };
+        let default = || runtime_dir().filter(|_| ordinary()).unwrap_or_else(|| "/run".into()).join("ferrun");
         Store::new(self.root.clone().unwrap_or_else(default))
     }
 
     fn log(&self) -> log::Options {
         let level = if self.debug { log::Level::Debug } else { self.log_level.unwrap_or_default() };
         log::Options { destination: self.log.clone().map(PathBuf::from), format: self.log_format, level }
+    }
+
+    /// Whether to do without what only the machine's root may do.
+    fn rootless(&self, host: &Host) -> bool {
+        match self.rootless.as_str() {
+            "true" => true,
+            "false" => false,
+            _ => host.identity.nested || !host.is_privileged(),
+        }
     }
 
     /// `--cgroup-manager` counts before `--systemd-cgroup`.

@@ -8,8 +8,8 @@ use oci_spec::runtime::{Linux, Root as SpecRoot, Spec};
 use super::at::{At, ROOT};
 use super::load::{self, Parsed};
 use super::{
-    Config, Namespaces, Process, Root, devices, hooks, landlock, mounts, namespaces, resources, seccomp, security,
-    sysctl,
+    Config, IdMaps, Namespace, Namespaces, Process, Root, devices, hooks, landlock, mounts, namespaces, resources,
+    seccomp, security, sysctl,
 };
 use crate::error::Result;
 
@@ -37,24 +37,29 @@ impl Config {
         let Some(linux) = spec.linux() else { return Err(at.missing()) };
         let namespaces = namespaces::check(linux, &at.key("namespaces"))?;
         unsupported(linux, &at)?;
-        namespaces::check_mappings(linux, &at)?;
+        let id_maps = namespaces::mappings(linux, &namespaces.user, &at)?;
         let mut root = root(spec.root().as_ref())?;
         root.propagation = security::propagation(linux, &at.key("rootfsPropagation"))?;
         let annotations = annotations(spec.annotations().as_ref())?;
         let process = Process::check(process, &mut warnings)?;
         let landlock = landlock::check(&annotations)?;
         landlock::check_process(landlock.as_ref(), &process)?;
+        process.check_ids(&id_maps)?;
+        let devices = devices::check(linux.devices().as_deref().unwrap_or_default(), &at.key("devices"))?;
+        devices::check_ids(&devices, &id_maps)?;
+        let mut mounts =
+            mounts::check(spec.mounts().as_deref().unwrap_or_default(), &namespaces, &id_maps, &mut warnings)?;
+        mounts::check_ids(&mut mounts, &id_maps, &mut warnings)?;
         Ok(Self {
             oci_version,
             root,
-            mounts: mounts::check(spec.mounts().as_deref().unwrap_or_default(), &namespaces, &mut warnings)?,
+            mounts,
             process,
             hostname: uts_name(spec.hostname().as_deref(), "hostname", &namespaces)?,
             domainname: uts_name(spec.domainname().as_deref(), "domainname", &namespaces)?,
-            uid_mappings: Vec::new(),
-            gid_mappings: Vec::new(),
+            id_maps,
             time_offsets: namespaces::time_offsets(linux, &namespaces, &at.key("timeOffsets"))?,
-            devices: devices::check(linux.devices().as_deref().unwrap_or_default(), &at.key("devices"))?,
+            devices,
             masked_paths: security::restricted(linux.masked_paths().as_deref(), &namespaces, &at.key("maskedPaths"))?,
             readonly_paths: security::restricted(
                 linux.readonly_paths().as_deref(),
@@ -74,6 +79,31 @@ impl Config {
             namespaces,
             warnings,
         })
+    }
+}
+
+impl Config {
+    /// In a new user namespace with these ids, where config.json has none: what unprivileged callers get. Empty maps are
+    /// those of a container that exists.
+    ///
+    /// # Errors
+    /// Who is nobody in it.
+    pub fn mapped(mut self, maps: IdMaps) -> Result<Self> {
+        self.namespaces.user = Namespace::New;
+        self = self.within(&maps)?;
+        self.id_maps = maps;
+        Ok(self)
+    }
+
+    /// Without a user namespace of its own, where the runtime's has these ids.
+    ///
+    /// # Errors
+    /// Who is nobody in it.
+    pub fn within(mut self, maps: &IdMaps) -> Result<Self> {
+        self.process.check_ids(maps)?;
+        devices::check_ids(&self.devices, maps)?;
+        mounts::check_ids(&mut self.mounts, maps, &mut self.warnings)?;
+        Ok(self)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
-use super::at::At;
+use super::at::{At, ROOT};
 use super::process::check_id;
-use super::{Device, DeviceKind};
+use super::{Device, DeviceKind, IdMaps};
 use crate::error::Result;
 
 /// dev_t in the kernel: 12 bits and 20 bits.
@@ -27,6 +27,18 @@ pub(super) fn check(devices: &[LinuxDevice], at: &At) -> Result<Vec<Device>> {
         }
     }
     Ok(checked)
+}
+
+/// Only a FIFO is made in a user namespace: what else is bound there has the owner that it has on the host.
+pub(super) fn check_ids(devices: &[Device], maps: &IdMaps) -> Result<()> {
+    let at = ROOT.key("linux");
+    let at = at.key("devices");
+    for (index, device) in devices.iter().enumerate().filter(|(_, device)| device.kind == DeviceKind::Fifo) {
+        let at = at.index(index);
+        maps.check_uid(device.uid, &at.key("uid"))?;
+        maps.check_gid(device.gid, &at.key("gid"))?;
+    }
+    Ok(())
 }
 
 fn check_device(spec: &LinuxDevice, at: &At) -> Result<Device> {

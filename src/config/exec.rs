@@ -32,6 +32,7 @@ impl Config {
     /// What holds for the container's process and not for this one.
     pub fn for_exec(self, process: Process) -> Result<Self> {
         landlock::check_process(self.landlock.as_ref(), &process)?;
+        process.check_ids(&self.id_maps)?;
         Ok(Self { process, hooks: Hooks::default(), ..self })
     }
 }
@@ -76,6 +77,12 @@ impl Process {
         self.user.uid = overrides.uid.unwrap_or(self.user.uid);
         self.user.gid = overrides.gid.unwrap_or(self.user.gid);
         self.user.additional_gids.extend(&overrides.additional_gids);
+        // by whatever way they came: -1 leaves root what it is
+        super::process::check_id(self.user.uid, &at.key("user").key("uid"))?;
+        super::process::check_id(self.user.gid, &at.key("user").key("gid"))?;
+        for gid in &self.user.additional_gids {
+            super::process::check_id(*gid, &at.key("user").key("additionalGids"))?;
+        }
         self.no_new_privileges |= overrides.no_new_privileges;
         if let Some(profile) = &overrides.apparmor_profile {
             self.apparmor_profile = super::security::label(Some(profile), &at.key("apparmorProfile"))?;

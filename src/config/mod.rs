@@ -42,8 +42,8 @@ pub struct Config {
     pub hostname: Option<String>,
     pub domainname: Option<String>,
     pub namespaces: Namespaces,
-    pub uid_mappings: Vec<IdMapping>,
-    pub gid_mappings: Vec<IdMapping>,
+    /// Of its user namespace.
+    pub id_maps: IdMaps,
     pub time_offsets: Vec<TimeOffset>,
     pub devices: Vec<Device>,
     pub masked_paths: Vec<PathBuf>,
@@ -155,16 +155,8 @@ pub struct MountData {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Idmap {
     pub recursive: bool,
-    /// Empty: the container's own mappings.
-    pub uid_mappings: Vec<IdMapping>,
-    pub gid_mappings: Vec<IdMapping>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct IdMapping {
-    pub container_id: u32,
-    pub host_id: u32,
-    pub size: u32,
+    /// Empty: the container's own.
+    pub maps: IdMaps,
 }
 
 /// `/process`.
@@ -375,4 +367,5 @@ pub struct Hooks {
 }
 
 pub use crate::hooks::Hook;
+pub use ids::{IdMapping, IdMaps, map_text, parse_map, to_container, to_host};
 pub use landlock::{Landlock, PathAccess};

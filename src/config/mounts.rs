@@ -6,7 +6,7 @@ use oci_spec::runtime::Mount as SpecMount;
 
 use super::at::{At, ROOT};
 use super::options::{self, Parsed};
-use super::{Idmap, Mount, MountOptions, MountSource, Namespaces, ids};
+use super::{IdMaps, Idmap, Mount, MountOptions, MountSource, Namespaces, ids};
 use crate::error::Result;
 
 /// What lxcfs and the like put over files of /proc; anything else there could fool the container's LSM
@@ -25,15 +25,61 @@ const OVER_PROC: [&str; 11] = [
     "/proc/uptime",
 ];
 
-pub(super) fn check(mounts: &[SpecMount], namespaces: &Namespaces, warnings: &mut Vec<String>) -> Result<Vec<Mount>> {
+pub(super) fn check(
+    mounts: &[SpecMount],
+    namespaces: &Namespaces,
+    own: &IdMaps,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Mount>> {
     let at = ROOT.key("mounts");
-    mounts.iter().enumerate().map(|(index, mount)| check_mount(mount, namespaces, &at.index(index), warnings)).collect()
+    let mounts = mounts.iter().enumerate();
+    mounts.map(|(index, mount)| check_mount(mount, namespaces, own, &at.index(index), warnings)).collect()
 }
 
-fn check_mount(mount: &SpecMount, namespaces: &Namespaces, at: &At, warnings: &mut Vec<String>) -> Result<Mount> {
+/// The owners that file systems are given must be somebody in the container; the kernel only says EINVAL. A devpts
+/// with the `gid=5` of every default config is the exception: many maps have no group 5, and a terminal without its
+/// group does all that programs ask of it.
+pub(super) fn check_ids(mounts: &mut [Mount], maps: &IdMaps, warnings: &mut Vec<String>) -> Result<()> {
+    let at = ROOT.key("mounts");
+    for (place, mount) in mounts.iter_mut().enumerate() {
+        let at = at.index(place);
+        let at = at.key("options");
+        let MountSource::Fs { fstype, .. } = &mount.source else { continue };
+        if fstype != "tmpfs" && fstype != "devpts" {
+            continue;
+        }
+        let devpts = fstype == "devpts";
+        let mut left_out = None;
+        for (number, data) in mount.options.data.iter().enumerate() {
+            let Some(id) = data.value.as_deref().and_then(|value| value.parse().ok()) else { continue };
+            let checked = match data.key.as_str() {
+                "uid" => maps.check_uid(id, &at.index(data.index)),
+                "gid" => maps.check_gid(id, &at.index(data.index)),
+                _ => Ok(()),
+            };
+            match checked {
+                Err(error) if devpts && data.key == "gid" => left_out = Some((number, error)),
+                result => result?,
+            }
+        }
+        if let Some((number, error)) = left_out {
+            warnings.push(format!("gid= is left out of the devpts: {error}"));
+            mount.options.data.remove(number);
+        }
+    }
+    Ok(())
+}
+
+fn check_mount(
+    mount: &SpecMount,
+    namespaces: &Namespaces,
+    own: &IdMaps,
+    at: &At,
+    warnings: &mut Vec<String>,
+) -> Result<Mount> {
     let destination = destination(mount, &at.key("destination"), warnings)?;
     let Parsed { mut options, bind, remount } =
-        options::parse(mount.options().as_deref().unwrap_or_default(), &at.key("options"))?;
+        options::parse(mount.options().as_deref().unwrap_or_default(), own, &at.key("options"))?;
     let source = source(mount, bind, remount, at)?;
     check_place(&destination, &source, &at.key("destination"))?;
     idmap(mount, &mut options.idmap, &source, namespaces, at)?;
@@ -119,14 +165,13 @@ fn idmap(
     }
     if !uids.is_empty() {
         let idmap = idmap.get_or_insert_default();
-        idmap.uid_mappings = uids;
-        idmap.gid_mappings = gids;
+        idmap.maps = IdMaps { uids, gids };
     }
     let Some(idmap) = idmap else { return Ok(()) };
     if !matches!(source, MountSource::Bind { .. }) {
         return Err(at.error("id-mapped mounts are only supported for bind-mounts"));
     }
-    if idmap.uid_mappings.is_empty() && namespaces.user.is_host() {
+    if idmap.maps.uids.is_empty() && namespaces.user.is_host() {
         return Err(at.key("options").error("idmap needs uidMappings and gidMappings, or a user namespace"));
     }
     Ok(())
@@ -143,8 +188,12 @@ fn check_options(options: &MountOptions, source: &MountSource, at: &At, warnings
         if let Some(flag) = options.flags.first() {
             warnings.push(format!("{}: {flag} has no effect on a bind mount", at.name()));
         }
-    } else if options.src_nofollow || options.copy_symlink {
-        return Err(at.key("options").error("src-nofollow and copy-symlink are for bind mounts only"));
+    } else if options.src_nofollow || options.dest_nofollow || options.copy_symlink {
+        let words = "src-nofollow, dest-nofollow and copy-symlink are for bind mounts only";
+        return Err(at.key("options").error(words));
+    }
+    if options.copy_symlink && (options.src_nofollow || options.dest_nofollow) {
+        return Err(at.key("options").error("copy-symlink cannot go with src-nofollow or dest-nofollow"));
     }
     if options.tmpcopyup && !matches!(source, MountSource::Fs { fstype, .. } if fstype == "tmpfs") {
         warnings.push(format!("{}: tmpcopyup has no effect on anything but a tmpfs", at.name()));

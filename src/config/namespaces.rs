@@ -1,8 +1,9 @@
 //! `/linux/namespaces` and what stands and falls with them: id mappings, time offsets.
 
-use oci_spec::runtime::{Linux, LinuxNamespaceType};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType};
 
 use super::at::At;
+use super::ids::{self, IdMaps};
 use super::{Namespace, Namespaces, TimeOffset};
 use crate::error::Result;
 
@@ -31,22 +32,38 @@ pub(super) fn check(linux: &Linux, at: &At) -> Result<Namespaces> {
                 Namespace::Join { path: path.clone(), pointer: at.pointer() }
             }
         };
-        if namespace.typ() == LinuxNamespaceType::User {
-            return Err(at.error("user namespaces are not supported yet"));
-        }
     }
     Ok(namespaces)
 }
 
-/// Without a user namespace there is nothing to map.
-pub(super) fn check_mappings(linux: &Linux, at: &At) -> Result<()> {
-    for (key, mappings) in [("uidMappings", linux.uid_mappings()), ("gidMappings", linux.gid_mappings())] {
-        if mappings.as_ref().is_some_and(|mappings| !mappings.is_empty()) {
-            let words = "user namespace mappings specified, but user namespace isn't enabled in the config";
-            return Err(at.key(key).error(words));
+/// `/linux/uidMappings` and `/linux/gidMappings`. Without a user namespace there is nothing to map; a new one needs
+/// both; one that is joined has its own, and whoever says them again has us check ids by them.
+pub(super) fn mappings(linux: &Linux, user: &Namespace, at: &At) -> Result<IdMaps> {
+    let parse = |key: &str, list: &Option<Vec<LinuxIdMapping>>| -> Result<_> {
+        ids::mappings(list.as_deref().unwrap_or_default(), &at.key(key))
+    };
+    let maps =
+        IdMaps { uids: parse("uidMappings", linux.uid_mappings())?, gids: parse("gidMappings", linux.gid_mappings())? };
+    for (key, list, other) in [("uidMappings", &maps.uids, &maps.gids), ("gidMappings", &maps.gids, &maps.uids)] {
+        let at = at.key(key);
+        match user {
+            Namespace::Host if !list.is_empty() => {
+                let words = "user namespace mappings specified, but user namespace isn't enabled in the config";
+                return Err(at.error(words));
+            }
+            Namespace::New if list.is_empty() => {
+                return Err(at.error(format!("user namespaces enabled, but no {} mappings found", &key[..3])));
+            }
+            Namespace::Join { .. } if list.is_empty() && !other.is_empty() => {
+                return Err(at.error("uidMappings and gidMappings must be given together"));
+            }
+            Namespace::New | Namespace::Join { .. } if !list.is_empty() && ids::to_host(list, 0).is_none() => {
+                return Err(at.error(format!("linux.{key} must map the container's root, id 0")));
+            }
+            _ => {}
         }
     }
-    Ok(())
+    Ok(maps)
 }
 
 /// Sorted by clock.

@@ -3,7 +3,7 @@
 //! The words are those of runc, crun and mount(8). Whatever is not in the table is told to the file system.
 
 use super::at::At;
-use super::{IdMapping, Idmap, MountAttr, MountData, MountOptions, Propagation, PropagationKind, ids};
+use super::{IdMapping, IdMaps, Idmap, MountAttr, MountData, MountOptions, Propagation, PropagationKind, ids};
 use crate::error::Result;
 
 /// mount_setattr(2).
@@ -149,8 +149,10 @@ pub(super) struct Parsed {
     pub(super) remount: bool,
 }
 
+/// `own` are the container's mappings, which those of a mount may be relative to.
+///
 /// Of two words about the same thing the last counts.
-pub(super) fn parse(words: &[String], at: &At) -> Result<Parsed> {
+pub(super) fn parse(words: &[String], own: &IdMaps, at: &At) -> Result<Parsed> {
     let mut parsed = Parsed::default();
     for (index, text) in words.iter().enumerate() {
         let at = at.index(index);
@@ -160,8 +162,8 @@ pub(super) fn parse(words: &[String], at: &At) -> Result<Parsed> {
                 apply(&mut parsed, *word);
             }
         } else if let Some((word @ ("idmap" | "ridmap"), lists)) = text.split_once('=') {
-            let (uid_mappings, gid_mappings) = custom_idmap(lists, text, &at)?;
-            parsed.options.idmap = Some(Idmap { recursive: word == "ridmap", uid_mappings, gid_mappings });
+            let maps = custom_idmap(lists, text, own, &at)?;
+            parsed.options.idmap = Some(Idmap { recursive: word == "ridmap", maps });
         } else {
             add_data(&mut parsed.options.data, text, index, &at)?;
         }
@@ -248,21 +250,28 @@ fn unquoted<'a>(key: &str, value: &'a str) -> &'a str {
     }
 }
 
-/// crun's `idmap=uids=0-1-10#10-11-10;gids=0-100-10`: from, to, how many.
-fn custom_idmap(lists: &str, text: &str, at: &At) -> Result<(Vec<IdMapping>, Vec<IdMapping>)> {
-    let malformed = || at.must("idmap=uids=FROM-TO-SIZE[#…];gids=FROM-TO-SIZE[#…]", text);
+/// crun's `idmap=uids=0-1-10#10-11-10;gids=0-100-10`: from, to, how many; `@` before it: `to` is an id of the
+/// container's.
+fn custom_idmap(lists: &str, text: &str, own: &IdMaps, at: &At) -> Result<IdMaps> {
+    let malformed = || at.must("idmap=uids=[@]FROM-TO-SIZE[#…];gids=[@]FROM-TO-SIZE[#…]", text);
     let (mut uids, mut gids) = (Vec::new(), Vec::new());
     for list in lists.split(';').filter(|list| !list.is_empty()) {
-        let (target, ranges) = match list.split_once('=') {
-            Some(("uids", ranges)) => (&mut uids, ranges),
-            Some(("gids", ranges)) => (&mut gids, ranges),
+        let (target, own, ranges) = match list.split_once('=') {
+            Some(("uids", ranges)) => (&mut uids, &own.uids, ranges),
+            Some(("gids", ranges)) => (&mut gids, &own.gids, ranges),
             _ => return Err(malformed()),
         };
         for range in ranges.split('#').filter(|range| !range.is_empty()) {
-            if range.starts_with('@') {
-                return Err(at.must("free of @, which is relative to a user namespace's own mappings", text));
+            match range.strip_prefix('@') {
+                None => target.push(mapping(range).ok_or_else(malformed)?),
+                Some(range) => {
+                    let relative = mapping(range).ok_or_else(malformed)?;
+                    let absolute = ids::absolute(relative, own).ok_or_else(|| {
+                        at.must("relative to ids that the container's own uidMappings and gidMappings have", text)
+                    })?;
+                    target.extend(absolute);
+                }
             }
-            target.push(mapping(range).ok_or_else(malformed)?);
         }
     }
     if uids.is_empty() || gids.is_empty() {
@@ -272,7 +281,7 @@ fn custom_idmap(lists: &str, text: &str, at: &At) -> Result<(Vec<IdMapping>, Vec
     if ids::check(&uids, at).and(ids::check(&gids, at)).is_err() {
         return Err(at.must("of ranges that do not overlap and do not end beyond 4294967294", text));
     }
-    Ok((uids, gids))
+    Ok(IdMaps { uids, gids })
 }
 
 fn mapping(range: &str) -> Option<IdMapping> {

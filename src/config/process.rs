@@ -3,7 +3,7 @@
 use oci_spec::runtime::{PosixRlimit, PosixRlimitType, Process as SpecProcess, User as SpecUser};
 
 use super::at::{At, ROOT};
-use super::{Process, Rlimit, User, capabilities, scheduling, security};
+use super::{IdMaps, Process, Rlimit, User, capabilities, scheduling, security};
 use crate::error::Result;
 
 impl Process {
@@ -29,6 +29,19 @@ impl Process {
             apparmor_profile: security::label(process.apparmor_profile().as_deref(), &at.key("apparmorProfile"))?,
             selinux_label: security::label(process.selinux_label().as_deref(), &at.key("selinuxLabel"))?,
         })
+    }
+}
+
+impl Process {
+    /// Nobody can become who is not mapped.
+    pub(super) fn check_ids(&self, maps: &IdMaps) -> Result<()> {
+        let at = ROOT.key("process");
+        let at = at.key("user");
+        maps.check_uid(self.user.uid, &at.key("uid"))?;
+        maps.check_gid(self.user.gid, &at.key("gid"))?;
+        let groups = self.user.additional_gids.iter().enumerate();
+        let at = at.key("additionalGids");
+        groups.into_iter().try_for_each(|(index, gid)| maps.check_gid(*gid, &at.index(index)))
     }
 }
 

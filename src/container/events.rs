@@ -72,6 +72,9 @@ fn running(store: &Store, id: &str) -> Result<Record> {
     let record = entry.load_created()?;
     match entry.status(&record)? {
         Status::Creating | Status::Stopped => Err(Error::new(format!("container with id {id} is not running"))),
+        _ if record.placement.directories().is_empty() => {
+            Err(Error::new(format!("container {id} has no cgroup: nobody counts what it uses")))
+        }
         Status::Created | Status::Running | Status::Paused => Ok(record),
     }
 }

@@ -1,5 +1,6 @@
 //! What an exec wants to know of its container.
 
+use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -50,8 +51,10 @@ pub fn placement(record: &Record, below: &[String]) -> Result<Placement> {
     cgroup::below(&record.placement, below).context(|| "--cgroup".to_owned())
 }
 
-/// No honest passwd or group file is larger.
-const MAX_DATABASE: usize = 16 << 20;
+/// No honest passwd or group file is larger, and nothing that is wanted stands later in a line: a hostile one must
+/// not cost time or memory.
+const MAX_DATABASE: u64 = 16 << 20;
+const MAX_LINE: u64 = 4 << 10;
 
 /// What `--user` says: numbers, or names that the container's own files know.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,15 +69,15 @@ impl User {
     /// # Errors
     /// A name that the container does not know.
     pub fn find(text: &str, record: &Record) -> Result<Self> {
-        Self::find_in(text, |file| read_inside(record, file).context(|| format!("read the container's {file}")))
+        Self::find_in(text, |file| open_inside(record, file).context(|| format!("read the container's {file}")))
     }
 
-    /// The same, where `read` gives the text of `/etc/passwd` and `/etc/group`. Those are the image's: nothing in
-    /// them is trusted.
+    /// The same, where `open` gives `/etc/passwd` and `/etc/group`. Those are the image's: nothing in them is
+    /// trusted.
     ///
     /// # Errors
-    /// A name that they do not have; what `read` says.
-    pub fn find_in(text: &str, read: impl Fn(&str) -> Result<String>) -> Result<Self> {
+    /// A name that they do not have, or not with an id; what `open` says.
+    pub fn find_in<R: Read>(text: &str, open: impl Fn(&str) -> Result<R>) -> Result<Self> {
         let (user, group) = match text.split_once(':') {
             Some((user, group)) => (user, Some(group)),
             None => (text, None),
@@ -82,33 +85,28 @@ impl User {
         let find = || {
             let mut found = match number(user)? {
                 Some(uid) => Self { uid: Some(uid), gid: None },
-                None => {
-                    let [uid, gid] = by_name(&read("/etc/passwd")?, user);
-                    Self { uid, gid }.known(user, "user", "/etc/passwd")?
-                }
+                None => match by_name(open("/etc/passwd")?, user).call(|| "read /etc/passwd".to_owned())? {
+                    [Some(uid), Some(gid)] => Self { uid: Some(uid), gid: Some(gid) },
+                    _ => return Err(unknown(user, "user", "/etc/passwd")),
+                },
             };
             if let Some(group) = group {
                 found.gid = match number(group)? {
                     Some(gid) => Some(gid),
-                    None => {
-                        let [gid, _] = by_name(&read("/etc/group")?, group);
-                        Self { uid: gid, gid }.known(group, "group", "/etc/group")?.gid
-                    }
+                    None => match by_name(open("/etc/group")?, group).call(|| "read /etc/group".to_owned())? {
+                        [Some(gid), _] => Some(gid),
+                        _ => return Err(unknown(group, "group", "/etc/group")),
+                    },
                 };
             }
             Ok(found)
         };
         find().context(|| format!("--user {text}"))
     }
+}
 
-    fn known(self, name: &str, what: &str, file: &str) -> Result<Self> {
-        match self.uid {
-            Some(_) => Ok(self),
-            None => {
-                Err(Error::new(format!("unable to find {what} {name}: no matching entries in the container's {file}")))
-            }
-        }
-    }
+fn unknown(name: &str, what: &str, file: &str) -> Error {
+    Error::new(format!("unable to find {what} {name}: no matching entries in the container's {file}"))
 }
 
 /// None: it is a name.
@@ -128,15 +126,27 @@ fn number(text: &str) -> Result<Option<u32>> {
     }
 }
 
-/// The third and fourth field of the line of `name`.
-fn by_name(text: &str, name: &str) -> [Option<u32>; 2] {
-    let line = text.lines().find(|line| line.split(':').next() == Some(name));
-    let mut numbers = line.into_iter().flat_map(|line| line.split(':').skip(2)).map(|field| field.parse().ok());
-    [numbers.next().flatten(), numbers.next().flatten()]
+/// The third and fourth field of the line of `name`, where they are ids.
+fn by_name(file: impl Read, name: &str) -> std::io::Result<[Option<u32>; 2]> {
+    let mut file = BufReader::new(file.take(MAX_DATABASE));
+    let mut line = Vec::new();
+    while file.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? > 0 {
+        if !line.ends_with(b"\n") {
+            // a group of many members
+            file.skip_until(b'\n')?;
+        }
+        let mut fields = line.split(|byte| *byte == b':' || *byte == b'\n');
+        if fields.next() == Some(name.as_bytes()) {
+            let mut ids = fields.skip(1).map(|field| number(std::str::from_utf8(field).ok()?).ok().flatten());
+            return Ok([ids.next().flatten(), ids.next().flatten()]);
+        }
+        line.clear();
+    }
+    Ok([None; 2])
 }
 
 /// A file of the container's, resolved inside its root. Only a regular one: a FIFO would make us wait for ever.
-fn read_inside(record: &Record, file: &str) -> Result<String> {
+fn open_inside(record: &Record, file: &str) -> Result<std::fs::File> {
     let root = format!("/proc/{}/root", record.pid());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = open(&root, flags, Mode::empty()).call(|| format!("open {root}"))?;
@@ -147,15 +157,13 @@ fn read_inside(record: &Record, file: &str) -> Result<String> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Error::new("it is no regular file"));
     }
-    let mut text = Vec::new();
-    use std::io::Read;
-    std::fs::File::from(file).take(MAX_DATABASE as u64).read_to_end(&mut text).call(|| "read".to_owned())?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    Ok(file.into())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::number;
+    use super::{User, number};
+    use crate::error::Result;
 
     #[test]
     fn numbers_are_never_names() {
@@ -167,5 +175,25 @@ mod tests {
             assert!(number(neither).is_err(), "{neither:?}");
         }
         assert!(number("4294967295").is_err() && number("99999999999").is_err() && number("").is_err());
+    }
+
+    fn find(text: &str, file: &str) -> Result<User> {
+        User::find_in(text, |_| Ok(file.as_bytes()))
+    }
+
+    #[test]
+    fn names_of_the_image() {
+        let members = "m,".repeat(5_000);
+        let file = format!("a:x:1:2:::\nmany:x:3:{members}\nlast:x:4:5");
+        let user = |uid, gid| User { uid: Some(uid), gid };
+        assert_eq!(find("a", &file).expect("a name"), user(1, Some(2)));
+        assert_eq!(find("last", &file).expect("a name"), user(4, Some(5)));
+        assert_eq!(find("7:many", &file).expect("a group"), user(7, Some(3)));
+        // what is no id is never root, nor "leave it"
+        for id in ["", "-1", "+1", "4294967295", "4294967296", "0x1", "a"] {
+            let line = format!("web:x:{id}:{id}:::\n");
+            assert!(find("web", &line).is_err() && find("7:web", &line).is_err(), "{id:?}");
+        }
+        assert!(find("m", &file).is_err() && find("nobody", "").is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! What this machine is: facts, read once, as plain data. Tests build a [`Host`] by hand.
 
 pub mod cause;
+pub mod subids;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use serde::Serialize;
 use rustix::io::Errno;
 
 use crate::error::{Call, Context, Result};
-use crate::sys::proc;
+use crate::sys::{ioctl, proc};
 
 /// The mount point of cgroups: systemd's file hierarchy, followed by every distribution.
 pub const CGROUP_ROOT: &str = "/sys/fs/cgroup";
@@ -29,6 +30,20 @@ pub struct Host {
     pub capabilities: u64,
     pub lsm: Lsm,
     pub systemd: Systemd,
+    pub identity: Identity,
+}
+
+/// Who this process is to the kernel. The default is root of the machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Identity {
+    /// Effective, as this process's user namespace has it.
+    pub uid: u32,
+    pub gid: u32,
+    /// In a user namespace that is not the machine's: what is the machine's alone (devices, a network namespace that
+    /// it was given) is not ours to make or change, root or not.
+    pub nested: bool,
+    /// The mount namespace belongs to a user namespace above this one: nothing can be mounted or copied in it.
+    pub foreign_mounts: bool,
 }
 
 /// What there is to ask systemd for a scope.
@@ -83,7 +98,17 @@ impl Hierarchy {
     }
 }
 
+/// Whether this process is in a user namespace that is not the machine's.
+pub fn is_nested() -> bool {
+    rustix::fs::stat(USERS).is_ok_and(|stat| stat.st_ino != MACHINE_USERS)
+}
+
 impl Host {
+    /// Whether this process may act on what its user namespace owns.
+    pub fn is_privileged(&self) -> bool {
+        self.capabilities & CAP_SYS_ADMIN != 0
+    }
+
     /// Looks at the machine. The LSMs are looked at only `with_lsm`, because the answer costs reads of sysfs.
     ///
     /// # Errors
@@ -98,12 +123,47 @@ impl Host {
     /// Our own AppArmor profile cannot be read; capget(2) fails.
     pub fn probe_for_exec(with_lsm: bool) -> Result<Self> {
         let sets = rustix::thread::capabilities(None).call(|| "capget".to_owned())?;
+        let capabilities = sets.permitted.bits();
         Ok(Self {
-            capabilities: sets.permitted.bits(),
+            capabilities,
+            identity: probe_identity(capabilities)?,
             lsm: if with_lsm { probe_lsm()? } else { Lsm::default() },
             ..Self::default()
         })
     }
+}
+
+/// The number that the kernel gives to the machine's user namespace alone: PROC_USER_INIT_INO of proc_ns.h. The map
+/// tells nothing: that of a namespace may be just as whole.
+const MACHINE_USERS: u64 = 0xefff_fffd;
+
+const USERS: &str = "/proc/self/ns/user";
+
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+
+fn probe_identity(capabilities: u64) -> Result<Identity> {
+    let own = match rustix::fs::stat(USERS) {
+        // a kernel without them
+        Err(Errno::NOENT) => return Ok(Identity::default()),
+        result => result.call(|| format!("stat {USERS}"))?.st_ino,
+    };
+    let nested = own != MACHINE_USERS;
+    if !nested && capabilities & CAP_SYS_ADMIN != 0 {
+        return Ok(Identity::default());
+    }
+    Ok(Identity {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        nested,
+        foreign_mounts: mounts_owner().is_none_or(|owner| owner != own),
+    })
+}
+
+/// None: a user namespace above ours.
+fn mounts_owner() -> Option<u64> {
+    let mounts = proc::open_self("ns/mnt", rustix::fs::OFlags::RDONLY).ok()?;
+    let owner = ioctl::owner(mounts).ok()?;
+    rustix::fs::fstat(owner).ok().map(|stat| stat.st_ino)
 }
 
 fn probe_lsm() -> Result<Lsm> {

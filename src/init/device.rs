@@ -4,13 +4,18 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, chmodat, chownat, makedev, mknodat, symlinkat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, makedev, mknodat, openat, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
 
 use crate::error::{Call, Context, Error, Result};
-use crate::plan::step::{Device, DeviceKind, Link};
+use crate::plan::step::{Device, DeviceHow, DeviceKind, Link};
 use crate::sys::fd::Loose;
-use crate::sys::root::{Root, Target, is_device};
+use crate::sys::mount;
+use crate::sys::root::{Root, Target, file_type, is_device};
+
+use super::Init;
 
 /// The directory that was last worked in: nearly all go into /dev.
 struct Directory<'a> {
@@ -44,12 +49,23 @@ impl Directory<'_> {
     }
 }
 
-pub(super) fn devices(root: Root<'_>, devices: &[Device], links: &[Link]) -> Result<()> {
+pub(super) fn devices(init: &mut Init<'_>, devices: &[Device], links: &[Link]) -> Result<()> {
     // the modes asked for are exact
     rustix::process::umask(Mode::empty());
-    let mut directory = Directory { root, open: None };
+    let mut trees = Vec::new();
+    for device in devices {
+        if let DeviceHow::Bind(tree) = device.how {
+            trees.push(Loose::from(init.take(tree)?));
+        }
+    }
+    let mut trees = trees.iter();
+    let mut directory = Directory { root: init.root()?, open: None };
     for step in devices {
-        located(node(&mut directory, step), step)?;
+        let made = match step.how {
+            DeviceHow::Bind(_) => trees.next().map_or(Ok(()), |tree| bind(&mut directory, step, tree)),
+            DeviceHow::Mknod => node(&mut directory, step),
+        };
+        located(made, step)?;
     }
     for step in links {
         link(&mut directory, step).context(|| format!("link {} to {}", step.link, step.target))?;
@@ -94,6 +110,23 @@ fn node(directory: &mut Directory<'_>, device: &Device) -> Result<()> {
         chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW).call(|| "chown".to_owned())?;
     }
     Ok(())
+}
+
+/// Mounts the host's device on a file of that name. No link is followed.
+fn bind(directory: &mut Directory<'_>, device: &Device, tree: &OwnedFd) -> Result<()> {
+    let (parent, name) = directory.of(&device.path)?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+    match openat(parent, name, flags, Mode::from_raw_mode(0o644)) {
+        Ok(file) => drop(Loose::from(file)),
+        Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno).call(|| "create".to_owned()),
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let target = Loose::from(openat(parent, name, flags, Mode::empty()).call(|| "open".to_owned())?);
+    if file_type(&*target).call(|| "fstat".to_owned())? == FileType::Symlink {
+        return Err(Error::new("a symbolic link is there"));
+    }
+    mount::attach(tree, &target).call(|| "move_mount".to_owned())
 }
 
 fn link(directory: &mut Directory<'_>, link: &Link) -> Result<()> {

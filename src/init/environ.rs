@@ -97,6 +97,8 @@ fn words(name: &str, errno: Errno) -> String {
     match errno {
         Errno::NOENT | Errno::NOTDIR => format!("stat {name}: {words}"),
         Errno::ACCESS => preflight::explain(name, errno, None),
+        // what execve(2) says of it, and what Docker before 23 turns into 126; later ones and Podman know both
+        Errno::ISDIR => format!("permission denied: {words}"),
         _ => words,
     }
 }
@@ -152,7 +154,7 @@ mod tests {
         let say = |name: &str, path| find_program(name, path).expect_err("not there").to_string();
         assert_eq!(say("nope", Some("/usr/bin:/bin")), "exec: \"nope\": executable file not found in $PATH");
         assert_eq!(say("/nope", None), "exec: \"/nope\": stat /nope: no such file or directory");
-        assert_eq!(say("/etc", None), "exec: \"/etc\": is a directory");
+        assert_eq!(say("/etc", None), "exec: \"/etc\": permission denied: is a directory");
         assert!(find_program("sh", Some("/nope:/bin")).is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! Who the program is: limits, groups, user, capabilities. The order is the plan's.
 
-use rustix::fs::{Gid, Mode, Uid, fchown, fstat};
+use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, fstat, open};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit as RawRlimit, setrlimit};
 use rustix::thread::{
@@ -10,7 +10,7 @@ use rustix::thread::{
 };
 
 use crate::error::{Call, Context, Error, Result};
-use crate::plan::step::{Capabilities, Rlimit};
+use crate::plan::step::{Capabilities, OomScoreAdj, Rlimit, Setgroups};
 
 pub(super) fn umask(mask: u32) -> Result<()> {
     rustix::process::umask(Mode::from_raw_mode(mask));
@@ -74,12 +74,55 @@ fn own_stdio(uid: u32) {
     }
 }
 
-pub(super) fn user(uid: u32, gid: u32, groups: &[u32], keep: bool) -> Result<()> {
+/// Before a user namespace is joined that may forbid it afterwards: the groups of a privileged caller are nothing for
+/// a container. An ordinary one cannot leave theirs.
+pub(super) fn leave_groups() {
+    let _ = set_thread_groups(&[]);
+}
+
+/// With all capabilities there is only one reason for EPERM: the maker of the user namespace has given setgroups(2) up.
+fn set_groups(groups: &[u32], setgroups: Setgroups) -> Result<()> {
+    let list: Vec<Gid> = groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
+    match set_thread_groups(&list) {
+        Err(Errno::PERM) if setgroups == Setgroups::MayBeDenied && groups.is_empty() => Ok(()),
+        result => result.call(|| "setgroups".to_owned()).context(|| "set the additional groups".to_owned()),
+    }
+    .map_err(|error| match error.errno() {
+        Some(libc::EPERM) if setgroups == Setgroups::MayBeDenied => {
+            error.hint("the container's user namespace may forbid setgroups(2): /proc/PID/setgroups")
+        }
+        Some(libc::EINVAL) => error.hint("the container's user namespace has no such group"),
+        _ => error,
+    })
+}
+
+/// In the user namespace just made or joined, in which this process is nobody yet.
+pub(super) fn become_root(setgroups: Setgroups) -> Result<()> {
+    let root = || {
+        set_groups(&[], setgroups)?;
+        let (uid, gid) = (Uid::ROOT, Gid::ROOT);
+        set_thread_res_gid(gid, gid, gid).call(|| "setresgid".to_owned())?;
+        set_thread_res_uid(uid, uid, uid).call(|| "setresuid".to_owned())
+    };
+    root().context(|| "become the root of the user namespace".to_owned()).map_err(|error| match error.errno() {
+        Some(libc::EINVAL) => error.hint("the user namespace maps no root"),
+        _ => error,
+    })
+}
+
+/// An id that is nobody's.
+fn explain(error: Error) -> Error {
+    match error.errno() {
+        Some(libc::EINVAL) => error.hint("the container's user namespace does not map it"),
+        _ => error,
+    }
+}
+
+pub(super) fn user(uid: u32, gid: u32, groups: &[u32], keep: bool, setgroups: Setgroups) -> Result<()> {
     if uid != 0 {
         own_stdio(uid);
     }
-    let groups: Vec<Gid> = groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
-    set_thread_groups(&groups).call(|| "setgroups".to_owned()).context(|| "set the additional groups".to_owned())?;
+    set_groups(groups, setgroups)?;
     if keep {
         set_keep_capabilities(true).call(|| "prctl PR_SET_KEEPCAPS".to_owned())?;
     }
@@ -87,8 +130,12 @@ pub(super) fn user(uid: u32, gid: u32, groups: &[u32], keep: bool) -> Result<()>
     let user = Uid::from_raw(uid);
     set_thread_res_gid(gid, gid, gid)
         .call(|| "setresgid".to_owned())
+        .map_err(explain)
         .context(|| format!("become group {}", gid.as_raw()))?;
-    set_thread_res_uid(user, user, user).call(|| "setresuid".to_owned()).context(|| format!("become user {uid}"))?;
+    set_thread_res_uid(user, user, user)
+        .call(|| "setresuid".to_owned())
+        .map_err(explain)
+        .context(|| format!("become user {uid}"))?;
     if keep {
         set_keep_capabilities(false).call(|| "prctl PR_SET_KEEPCAPS".to_owned())?;
     }
@@ -131,4 +178,24 @@ pub(super) fn capabilities(sets: &Capabilities) -> Result<()> {
             .at(|| "/process/capabilities/ambient".to_owned())?;
     }
     Ok(())
+}
+
+/// Of the process `pid` of the host's /proc.
+pub(crate) fn oom_score_adj(pid: &str, OomScoreAdj { value, or_warn }: OomScoreAdj) -> Result<()> {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    let set = || {
+        let file = open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).call(|| format!("open {path}"))?;
+        rustix::io::write(file, value.to_string().as_bytes()).call(|| format!("write {path}")).map(drop)
+    };
+    match set().context(|| format!("set the oom score to {value}")) {
+        Err(error) if error.errno() == Some(libc::EACCES) => {
+            let error = error.hint("lowering the score below the caller's own needs CAP_SYS_RESOURCE");
+            if !or_warn {
+                return Err(error);
+            }
+            tracing::warn!("{error}");
+            Ok(())
+        }
+        result => result,
+    }
 }

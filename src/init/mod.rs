@@ -7,7 +7,7 @@
 mod cgroup;
 mod device;
 pub mod environ;
-mod identity;
+pub(crate) mod identity;
 mod landlock;
 mod mask;
 mod mount;
@@ -29,7 +29,7 @@ use rustix::io::Errno;
 use crate::error::{Call, Context as _, Error, Result};
 use crate::hooks;
 use crate::launch::channel::{Channel, Message};
-use crate::plan::step::{Asset, AssetEntry, AssetId, Entry, Event, Hook, HookKind, Step};
+use crate::plan::step::{Asset, AssetEntry, AssetId, Entry, Event, Hook, HookKind, NamespaceKind, Step};
 use crate::sys::fd::Loose;
 use crate::sys::proc::Proc;
 use crate::sys::root::Root;
@@ -118,6 +118,7 @@ impl<'a> Init<'a> {
         match step {
             Step::Barrier { event } => self.barrier(*event),
             Step::Setsid => rustix::process::setsid().call(|| "setsid".to_owned()).map(drop),
+            Step::OomScoreAdj(score) => identity::oom_score_adj("self", *score),
             Step::NotDumpable => security::not_dumpable(),
             Step::JoinCgroup { directories } => cgroup::join(directories),
             Step::Affinity { cpus } => cgroup::affinity(cpus.as_ref()),
@@ -126,7 +127,14 @@ impl<'a> Init<'a> {
                 self.root = namespaces::enter(self.asset(*init)?, namespaces)?;
                 Ok(())
             }
-            Step::Reborn { preserve } => self.reborn(*preserve),
+            Step::Reborn { preserve, namespaces } => self.reborn(*preserve, namespaces),
+            Step::BecomeRoot { setgroups } => identity::become_root(*setgroups),
+            Step::HostProc => {
+                let proc = Proc::of_host().call(|| "open /proc".to_owned())?;
+                self.proc = Some(proc);
+                Ok(())
+            }
+            Step::Open { asset } => self.open(*asset),
             Step::Unshare { namespaces } => namespaces::unshare(namespaces),
             Step::EnterTimeNamespace { offsets } => namespaces::enter_time(offsets),
             Step::Loopback => namespaces::loopback(),
@@ -136,7 +144,7 @@ impl<'a> Init<'a> {
             Step::AttachRoot { root, path } => root::attach(self.take(*root)?, path).map(|fd| self.root = Some(fd)),
             Step::Mount(mount) => mount::mount(self, mount),
             Step::MakeDirectory { path } => root::make_directory(self.root()?, path),
-            Step::Devices { devices, links } => device::devices(self.root()?, devices, links),
+            Step::Devices { devices, links } => device::devices(self, devices, links),
             Step::Hooks { kind, hooks } => self.hooks(*kind, hooks),
             Step::PivotRoot => root::pivot(self.root_fd()?),
             Step::MoveRoot => root::move_over(self.root_fd()?),
@@ -168,7 +176,7 @@ impl<'a> Init<'a> {
             Step::Seccomp(seccomp) => security::seccomp(&self.channel, seccomp),
             Step::Rlimits { rlimits } => identity::rlimits(rlimits),
             Step::Chdir { path } => environ::chdir_as_root(path).map(|again| self.chdir_again = again),
-            Step::User { uid, gid, groups, keep } => identity::user(*uid, *gid, groups, *keep),
+            Step::User { uid, gid, groups, keep, setgroups } => identity::user(*uid, *gid, groups, *keep, *setgroups),
             Step::BoundingSet { keep } => identity::bounding_set(*keep),
             Step::Capabilities(sets) => identity::capabilities(sets),
             Step::DropCapabilities(sets) => identity::capset(sets),
@@ -217,14 +225,23 @@ impl<'a> Init<'a> {
             return Ok(open);
         }
         match self.entries.get(id.0) {
-            Some(AssetEntry { asset: asset @ Asset::Tree { late: true, .. }, pointer }) => {
-                tree::open(asset).map_err(|error| match pointer {
-                    Some(pointer) => error.at(pointer.clone()),
-                    None => error,
-                })
-            }
+            Some(AssetEntry {
+                asset: asset @ (Asset::Tree { late: true, .. } | Asset::Device { late: true, .. }),
+                pointer,
+            }) => tree::open(asset, &self.assets).map_err(|error| match pointer {
+                Some(pointer) => error.at(pointer.clone()),
+                None => error,
+            }),
             _ => Err(Error::new(format!("asset {} is not open", id.0))),
         }
+    }
+
+    fn open(&mut self, id: AssetId) -> Result<()> {
+        let open = self.take(id)?;
+        if let Some(place) = self.assets.get_mut(id.0) {
+            *place = Some(open);
+        }
+        Ok(())
     }
 
     fn root_fd(&self) -> Result<&OwnedFd> {
@@ -247,7 +264,7 @@ impl<'a> Init<'a> {
     }
 
     /// The courier's end, and its successor's beginning.
-    fn reborn(&mut self, preserve: u32) -> Result<()> {
+    fn reborn(&mut self, preserve: u32, namespaces: &[NamespaceKind]) -> Result<()> {
         // what a later step wants is none of the host's directories
         let gone = self.entries.iter().position(|entry| entry.asset == Asset::Init);
         if let Some(pidfd) = gone.and_then(|place| self.assets.get_mut(place)) {
@@ -255,12 +272,14 @@ impl<'a> Init<'a> {
         }
         let open = self.assets.iter().chain([&self.root]).flatten();
         let mut keep: Vec<RawFd> = open.map(AsRawFd::as_raw_fd).collect();
+        keep.extend(self.proc.as_ref().map(|proc| proc.as_fd().as_raw_fd()));
         keep.push(self.channel.as_fd().as_raw_fd());
         keep.extend(3..3 + preserve as RawFd);
         exec::close_all_but(&keep).call(|| "close_range".to_owned())?;
-        let sibling = clone::sibling()
+        let flags = namespaces.iter().fold(0, |flags, kind| flags | kind.flag());
+        let sibling = clone::sibling(flags)
             .call(|| "clone3".to_owned())
-            .context(|| "make a process in the container's pid namespace".to_owned())?;
+            .context(|| "make the process that goes on in the namespaces entered".to_owned())?;
         let Some(successor) = sibling else {
             return rustix::process::setsid().call(|| "setsid".to_owned()).map(drop);
         };

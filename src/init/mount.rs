@@ -3,11 +3,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, XattrFlags, fsetxattr, fstat, mkdirat, openat, symlinkat};
+use rustix::fs::{FileType, Mode, OFlags, XattrFlags, fsetxattr, fstat, mkdirat, openat, readlinkat, symlinkat};
 use rustix::io::Errno;
 
 use crate::error::{Call, Context, Error, Result};
-use crate::plan::step::{Attributes, CgroupBind, FsLabel, FsMount, Link, Mount, MountWhat};
+use crate::plan::step::{Attributes, CgroupBind, FsLabel, FsMount, Link, Mount, MountWhat, SymlinkRule};
 use crate::sys::fd::Loose;
 use crate::sys::mount::{self, ContextError, SetAttr};
 use crate::sys::root::{Root, Target, file_type};
@@ -27,17 +27,17 @@ pub(super) fn mount(init: &mut Init<'_>, step: &Mount) -> Result<()> {
         MountWhat::Remount => "remount",
     };
     let result = match &step.what {
-        MountWhat::Fs(fs) => fs_mount(init.root()?, step, fs).map(|mounted| {
+        MountWhat::Fs(fs) => fs_or_bind(init, step, fs).map(|mounted| {
             // what is mounted over or above it hides it
             init.kernel.retain(|(covered, _)| !covered.starts_with(destination));
             if step.real_directory {
                 init.kernel.push((destination.clone(), mounted));
             }
         }),
-        MountWhat::Tree { tree } => {
+        MountWhat::Tree { tree, symlinks } => {
             let tree = Loose::from(init.take(*tree)?);
             init.kernel.retain(|(covered, _)| !covered.starts_with(destination));
-            attach_tree(init.root()?, destination, &tree)
+            attach_tree(init.root()?, destination, &tree, *symlinks)
         }
         MountWhat::CgroupV1 { hierarchies, links, readonly, label } => {
             let directory = controllers_directory(label.as_deref())?;
@@ -71,20 +71,42 @@ pub(super) fn set_attributes(mount: impl AsFd, changes: &[Attributes]) -> Result
 }
 
 /// A bind of a file needs a file to be mounted on, one of a directory a directory.
-fn attach_tree(root: Root<'_>, destination: &Path, tree: &OwnedFd) -> Result<()> {
-    let target = match root.resolve(destination) {
+fn attach_tree(root: Root<'_>, destination: &Path, tree: &OwnedFd, symlinks: SymlinkRule) -> Result<()> {
+    let kind = || file_type(tree).call(|| "fstat".to_owned());
+    if symlinks == SymlinkRule::Copy && kind()? == FileType::Symlink {
+        return copy_symlink(root, destination, tree);
+    }
+    let found = match symlinks {
+        SymlinkRule::Cover => root.open(destination, OFlags::PATH | OFlags::NOFOLLOW),
+        SymlinkRule::Follow | SymlinkRule::Copy => root.resolve(destination),
+    };
+    let target = match found {
         Err(Errno::NOENT) => {
-            let kind = if file_type(tree).call(|| "fstat".to_owned())? == FileType::Directory {
-                Target::Directory
-            } else {
-                Target::File
-            };
-            root.resolve_or_make(destination, kind)
+            let target = if kind()? == FileType::Directory { Target::Directory } else { Target::File };
+            root.resolve_or_make(destination, target)
         }
         result => result,
     };
     let target = Loose::from(target.call(|| "open the destination".to_owned())?);
     mount::attach(tree, &target).call(|| "move_mount".to_owned())
+}
+
+/// What is there already may be just that link.
+fn copy_symlink(root: Root<'_>, destination: &Path, tree: &OwnedFd) -> Result<()> {
+    let link = readlinkat(tree, "", Vec::new()).call(|| "readlink the source".to_owned())?;
+    let (Some(parent), Some(name)) = (destination.parent(), destination.file_name()) else {
+        return Err(Error::new("no place for a symlink"));
+    };
+    let parent = root.resolve_or_make(parent, Target::Directory).call(|| "open the destination".to_owned())?;
+    let parent = Loose::from(parent);
+    match symlinkat(&*link, &*parent, name) {
+        Err(Errno::EXIST) => match readlinkat(&*parent, name, Vec::new()) {
+            Ok(there) if there == link => Ok(()),
+            _ => Err(Error::os("symlink", Errno::EXIST)
+                .hint(format!("what is there is no symlink to {}", link.to_string_lossy()))),
+        },
+        result => result.call(|| "symlink".to_owned()),
+    }
 }
 
 /// The directory to mount on. For /proc and /sys neither it nor a parent may be a link: the masks and the
@@ -107,6 +129,18 @@ fn target(root: Root<'_>, step: &Mount) -> Result<OwnedFd> {
         }
         _ => error,
     })
+}
+
+/// Gives back the mount: of the file system, or where this user namespace may not make one, of the host's.
+fn fs_or_bind(init: &mut Init<'_>, step: &Mount, fs: &FsMount) -> Result<Loose> {
+    match (fs_mount(init.root()?, step, fs), fs.else_bind) {
+        (Err(error), Some(tree)) if error.errno() == Some(libc::EPERM) => {
+            let tree = Loose::from(init.take(tree).map_err(|_| error)?);
+            mount::attach(&tree, Loose::from(target(init.root()?, step)?)).call(|| "move_mount".to_owned())?;
+            Ok(tree)
+        }
+        (result, _) => result,
+    }
 }
 
 /// Gives back the mount.

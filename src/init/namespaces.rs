@@ -8,7 +8,12 @@ use crate::error::{Call, Context, Result};
 use crate::plan::step::{NamespaceKind, TimeOffset};
 use crate::sys::{clone, ioctl, proc};
 
+use super::identity;
+
 pub(super) fn join(kind: NamespaceKind, namespace: BorrowedFd<'_>) -> Result<()> {
+    if kind == NamespaceKind::User {
+        identity::leave_groups();
+    }
     clone::setns(namespace, kind.flag())
         .call(|| "setns".to_owned())
         .context(|| format!("join the {kind:?} namespace").to_lowercase())
@@ -17,6 +22,9 @@ pub(super) fn join(kind: NamespaceKind, namespace: BorrowedFd<'_>) -> Result<()>
 /// Enters those of the process behind `init`. With the mount namespace comes its root.
 pub(super) fn enter(init: BorrowedFd<'_>, namespaces: &[NamespaceKind]) -> Result<Option<OwnedFd>> {
     let flags = namespaces.iter().fold(0, |flags, kind| flags | kind.flag());
+    if namespaces.contains(&NamespaceKind::User) {
+        identity::leave_groups();
+    }
     let enter = || {
         clone::setns(init, flags).call(|| "setns".to_owned())?;
         if !namespaces.contains(&NamespaceKind::Mount) {

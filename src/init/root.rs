@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{chdir, fchdir};
 
@@ -32,11 +33,16 @@ pub(super) fn detach_propagation() -> Result<()> {
         .context(|| "cut this namespace's mounts off from the host's".to_owned())
 }
 
-/// Attaches the root's detached copy at its own path, which makes it a mount point that can be pivoted to.
+/// Attaches the root's detached copy at its own path, which makes it a mount point that can be pivoted to. The root of
+/// a user namespace may have no way there; then any other place does, and hooks alone could tell.
 pub(super) fn attach(tree: OwnedFd, path: &Path) -> Result<OwnedFd> {
-    let target =
-        open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).call(|| "open".to_owned());
+    let directory = |path: &Path| open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let target = match directory(path) {
+        Err(Errno::ACCESS) => directory(Path::new("/")),
+        result => result,
+    };
     target
+        .call(|| "open".to_owned())
         .and_then(|target| mount::attach(&tree, Loose::from(target)).call(|| "move_mount".to_owned()))
         .map_err(|error| error.path(path))
         .context(|| format!("attach the root file system {}", path.display()))?;
@@ -71,7 +77,7 @@ pub(super) fn pivot(root: &OwnedFd) -> Result<()> {
 pub(super) fn move_over(root: &OwnedFd) -> Result<()> {
     for directory in ["/proc", "/sys"] {
         match unmount(directory, UnmountFlags::DETACH) {
-            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
             Err(errno) => return Err(errno).call(|| format!("umount {directory}")),
         }
     }

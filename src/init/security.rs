@@ -53,7 +53,8 @@ fn write(proc: &Proc, path: &str, value: &str) -> Result<()> {
 
 pub(super) fn label(proc: &Proc, attribute: &str, label: &str) -> Result<()> {
     // /proc/thread-self is a link; the thread is the process here
-    let path = format!("{}/attr/{attribute}", rustix::process::getpid().as_raw_nonzero());
+    let number = proc.own_number().call(|| "readlink /proc/self".to_owned())?;
+    let path = format!("{number}/attr/{attribute}");
     let file = Loose::from(proc.open_for_writing(&path).call(|| format!("open /proc/{path}"))?);
     let written = rustix::io::write(&*file, label.as_bytes()).call(|| format!("write /proc/{path}"));
     let explained = written.map(drop).map_err(|error| match attribute {

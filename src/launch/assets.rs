@@ -3,28 +3,39 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, makedev, mknodat, open, openat};
+use rustix::fs::{FileType, Mode, OFlags, fstat, mknodat, open, openat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use crate::error::{Call, Context, Error, Result};
 use crate::init::tree;
 use crate::plan::step::{Asset, AssetEntry, NamespaceKind};
 use crate::state::store::{Entry, FAULT, START_FIFO};
-use crate::sys::mount::{self, MS_PRIVATE, SetAttr};
+
+use super::maps;
 
 /// Opens all that the init does not open itself, in order. The caller has the pidfd of an init.
 pub(super) fn open_all(assets: &[AssetEntry], entry: &Entry) -> Result<Vec<Option<OwnedFd>>> {
-    let not_ours = |asset: &AssetEntry| matches!(asset.asset, Asset::Tree { late: true, .. } | Asset::Init);
-    assets.iter().map(|asset| if not_ours(asset) { Ok(None) } else { open_one(asset, entry).map(Some) }).collect()
+    let not_ours = |asset: &AssetEntry| {
+        matches!(asset.asset, Asset::Tree { late: true, .. } | Asset::Device { late: true, .. } | Asset::Init)
+    };
+    let mut opened = Vec::with_capacity(assets.len());
+    for asset in assets {
+        let open = if not_ours(asset) { None } else { Some(open_one(asset, &opened, entry)?) };
+        opened.push(open);
+    }
+    Ok(opened)
 }
 
-fn open_one(asset: &AssetEntry, entry: &Entry) -> Result<OwnedFd> {
+/// `before` are the assets before it.
+fn open_one(asset: &AssetEntry, before: &[Option<OwnedFd>], entry: &Entry) -> Result<OwnedFd> {
     let opened = match &asset.asset {
-        Asset::Tree { .. } => tree::open(&asset.asset),
-        Asset::Null => null(),
+        Asset::Tree { .. } | Asset::Device { .. } => tree::open(&asset.asset, before),
         Asset::Namespace { path, kind } => namespace(path, *kind)
             .map_err(|error| error.path(path))
             .context(|| format!("open the {} namespace {}", format!("{kind:?}").to_lowercase(), path.display())),
+        Asset::IdMap { maps } => {
+            maps::namespace(maps).context(|| "make a user namespace for id-mapped mounts".to_owned())
+        }
         Asset::ConsoleSocket { path } => {
             connect_to(path).context(|| format!("connect to the console socket {}", path.display()))
         }
@@ -43,28 +54,21 @@ fn open_one(asset: &AssetEntry, entry: &Entry) -> Result<OwnedFd> {
 
 fn namespace(path: &Path, kind: NamespaceKind) -> Result<OwnedFd> {
     let fd = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).call(|| "open".to_owned())?;
-    if kind == NamespaceKind::Mount {
-        let own = rustix::fs::stat("/proc/self/ns/mnt").call(|| "stat /proc/self/ns/mnt".to_owned())?;
-        let asked = fstat(&fd).call(|| "fstat".to_owned())?;
-        if (own.st_dev, own.st_ino) == (asked.st_dev, asked.st_ino) {
-            return Err(Error::new("it is the runtime's own, in which nothing is ever mounted")
-                .hint("to share it, leave the mount namespace out"));
-        }
+    let own = match kind {
+        NamespaceKind::Mount => "/proc/self/ns/mnt",
+        NamespaceKind::User => "/proc/self/ns/user",
+        _ => return Ok(fd),
+    };
+    let own = rustix::fs::stat(own).call(|| format!("stat {own}"))?;
+    let asked = fstat(&fd).call(|| "fstat".to_owned())?;
+    if (own.st_dev, own.st_ino) != (asked.st_dev, asked.st_ino) {
+        return Ok(fd);
     }
-    Ok(fd)
-}
-
-/// The host's own /dev/null, proved by number: the one of the root file system may be anything.
-fn null() -> Result<OwnedFd> {
-    let tree = mount::clone_tree(CWD, "/dev/null", false).call(|| "open_tree /dev/null".to_owned())?;
-    let stat = fstat(&tree).call(|| "fstat /dev/null".to_owned())?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != makedev(1, 3) {
-        return Err(Error::new("the host's /dev/null is not the null device"));
-    }
-    // a peer of the host's: what the container mounts over a mask would be mounted over the host's /dev/null
-    let private = SetAttr { propagation: MS_PRIVATE, ..SetAttr::default() };
-    mount::set_attr(&tree, private).call(|| "mount_setattr /dev/null".to_owned())?;
-    Ok(tree)
+    Err(match kind {
+        NamespaceKind::Mount => Error::new("it is the runtime's own, in which nothing is ever mounted")
+            .hint("to share it, leave the mount namespace out"),
+        _ => Error::new("it is the runtime's own").hint("to share it, leave the user namespace out"),
+    })
 }
 
 /// Open for reading and writing, so that the init's read waits instead of seeing the end of the file while

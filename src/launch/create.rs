@@ -17,8 +17,8 @@ use crate::sys::clone::Child;
 use crate::sys::{pidfd, proc};
 
 use super::channel::{Channel, Message};
-use super::spawn::{self, HandOver};
-use super::{assets, terminal, tune};
+use super::spawn::{self, HandOver, Hearing};
+use super::{assets, maps, terminal, tune};
 
 /// All that a birth needs.
 pub struct Order<'a> {
@@ -120,6 +120,7 @@ fn record(order: &Order<'_>) -> Result<Record> {
         owner: rustix::process::getuid().as_raw(),
         init: None,
         own_pid_namespace: config.namespaces.pid.is_new(),
+        mapped: request.mapped,
         no_new_keyring: request.no_new_keyring,
         socket_label: plan.socket_label.clone(),
         placement: plan.placement.clone(),
@@ -150,8 +151,11 @@ impl Unborn<'_> {
         let pid = child.pid;
         self.child = Some(child);
         tracing::debug!("container {}: init is process {pid}, {} steps", request.id, plan.steps.len());
-        tune::all(&plan.after_clone, pid)?;
+        if !plan.is_reborn() {
+            tune::all(&plan.after_clone, pid)?;
+        }
         self.until_ready(&channel)?;
+        let pid = self.pid();
         tune::all(&plan.at_ready, pid)?;
         tracing::debug!("container {}: ready to start", request.id);
         self.record.init = Some(Process::of(pid)?);
@@ -174,10 +178,21 @@ impl Unborn<'_> {
     /// Does the parent's part at each barrier.
     fn until_ready(&mut self, channel: &Channel) -> Result<()> {
         let hooks = &self.order.config.hooks;
+        let plan = self.order.plan;
+        let mut hearing = Hearing::new(channel, plan);
         loop {
-            match channel.receive()? {
+            match hearing.next(self.child.as_ref())? {
                 Some((Message::Event(Event::Ready), _)) => return Ok(()),
                 Some((Message::Event(Event::Unplaced), _)) => self.place(channel)?,
+                Some((Message::Spawned { pid }, Some(pidfd))) => {
+                    spawn::succeed(&mut self.child, pid, pidfd)?;
+                    tracing::debug!("container {}: init is process {pid}", self.record.id);
+                    tune::all(&plan.after_clone, pid)?;
+                }
+                Some((Message::Event(Event::Unmapped), _)) => {
+                    plan.id_maps.iter().try_for_each(|maps| maps::write(maps, self.pid()))?;
+                    channel.send(&Message::Go { pid: self.pid() })?;
+                }
                 Some((Message::Event(Event::Mounted), _)) => {
                     let state = |status: &str| self.record.oci_state(status, self.pid());
                     // prestart hooks come after step 2 of runtime.md's lifecycle, which is what `created` means;
@@ -207,7 +222,15 @@ impl Unborn<'_> {
     fn limit(&self) -> Result<()> {
         let plan = self.order.plan;
         cgroup::apply(&plan.placement, &plan.limits)?;
-        plan.cgroup_owner.map_or(Ok(()), |uid| cgroup::give(&plan.placement, uid))
+        let Some(uid) = plan.cgroup_owner else { return Ok(()) };
+        match cgroup::give(&plan.placement, uid) {
+            // to give away takes privileges; the container can do without
+            Err(error) if self.order.request.rootless && error.errno() == Some(libc::EPERM) => {
+                tracing::warn!("{error}");
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// systemd makes cgroups around processes, not before.

@@ -1,19 +1,18 @@
 //! One more process for a container that runs.
 
-use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
 use crate::cgroup;
 use crate::config::Config;
 use crate::container::exec::Target;
-use crate::error::{Call, Error, Result};
+use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::plan::step::{Asset, Event};
 use crate::sys::clone::Child;
 use crate::sys::pidfd;
 
 use super::channel::{Channel, Message};
-use super::spawn::{self, HandOver};
+use super::spawn::{self, HandOver, Hearing};
 use super::{assets, terminal, tune};
 
 /// All that an exec needs.
@@ -60,9 +59,6 @@ pub fn exec(order: &Order<'_>, pidfd: OwnedFd) -> Result<Running> {
     }
 }
 
-/// A message and the descriptor with it.
-type Said = (Message, Option<OwnedFd>);
-
 struct Birth<'a> {
     order: &'a Order<'a>,
     child: Option<Child>,
@@ -74,13 +70,11 @@ struct Birth<'a> {
 impl Birth<'_> {
     fn bring_up(&mut self, channel: &Channel) -> Result<()> {
         let Order { plan, hand_over, .. } = self.order;
-        let mut early = VecDeque::new();
-        if plan.is_reborn() {
-            early = self.until_spawned(channel)?;
+        if !plan.is_reborn() {
+            tune::all(&plan.after_clone, self.pid())?;
         }
-        let pid = self.child.as_ref().map_or(0, |child| child.pid);
-        tune::all(&plan.after_clone, pid)?;
-        self.until_ready(channel, early, pid)?;
+        self.until_ready(channel)?;
+        let pid = self.pid();
         tune::all(&plan.at_ready, pid)?;
         if let Some(child) = &self.child {
             self.handed_over = true;
@@ -90,36 +84,22 @@ impl Birth<'_> {
         spawn::until_exec(channel)
     }
 
-    /// The process that we made is a courier: the one that it makes takes its place. What that says may come
-    /// before the courier's word: it is given back.
-    fn until_spawned(&mut self, channel: &Channel) -> Result<VecDeque<Said>> {
-        let mut early = VecDeque::new();
-        let child = loop {
-            match channel.receive()? {
-                Some((Message::Spawned { pid }, Some(pidfd))) => break Child { pid, pidfd },
-                Some((Message::Fault(error), _)) => return Err(error),
-                Some(said) if early.len() < 4 => early.push_back(said),
-                Some((message, _)) => return Err(Error::new(format!("unexpected message: {message:?}"))),
-                None => return Err(spawn::autopsy(self.child.take(), None)),
-            }
-        };
-        if let Some(courier) = self.child.replace(child) {
-            pidfd::wait(&courier.pidfd).call(|| "waitid".to_owned())?;
-        }
-        Ok(early)
+    fn pid(&self) -> i32 {
+        self.child.as_ref().map_or(0, |child| child.pid)
     }
 
-    fn until_ready(&mut self, channel: &Channel, mut early: VecDeque<Said>, pid: i32) -> Result<()> {
-        let Order { config, target: Target { record, .. }, .. } = self.order;
+    fn until_ready(&mut self, channel: &Channel) -> Result<()> {
+        let Order { config, plan, target: Target { record, .. }, .. } = self.order;
+        let mut hearing = Hearing::new(channel, plan);
         loop {
-            let said = match early.pop_front() {
-                Some(said) => Some(said),
-                None => channel.receive()?,
-            };
-            match said {
+            match hearing.next(self.child.as_ref())? {
                 Some((Message::Event(Event::Ready), _)) => return Ok(()),
+                Some((Message::Spawned { pid }, Some(pidfd))) => {
+                    spawn::succeed(&mut self.child, pid, pidfd)?;
+                    tune::all(&plan.after_clone, pid)?;
+                }
                 Some((Message::Listener, Some(listener))) => {
-                    spawn::send_listener(config, record, "running", pid, &listener)?;
+                    spawn::send_listener(config, record, "running", self.pid(), &listener)?;
                 }
                 Some((Message::Console, master)) => {
                     // before there is a program that could ask

@@ -8,7 +8,9 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
-use rustix::fs::{CWD, MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create, statfs};
+use rustix::fs::{
+    Access, AtFlags, CWD, MemfdFlags, SealFlags, accessat, fcntl_add_seals, fcntl_get_seals, memfd_create, statfs,
+};
 use rustix::io::Errno;
 
 use crate::error::{Call, Context, Error, Result};
@@ -26,7 +28,7 @@ const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlag
 /// Returns at once when this program cannot be written to through its mount; else runs it again from such a
 /// place, with the same arguments.
 pub fn seal(arguments: &[OsString]) -> Result<()> {
-    if is_sealed()? {
+    if is_sealed()? || is_beyond_reach() {
         return Ok(());
     }
     let program = match readonly_clone() {
@@ -60,6 +62,13 @@ fn is_sealed() -> Result<bool> {
             .and_then(fcntl_get_seals)
             .is_ok_and(|seals| seals.contains(SEALS));
     Ok(sealed)
+}
+
+/// Of an ordinary caller nobody in the container has more rights than the caller, whose the program is not to write.
+fn is_beyond_reach() -> bool {
+    !rustix::process::geteuid().is_root()
+        && rustix::fs::stat(SELF).is_ok_and(|stat| stat.st_uid == 0)
+        && accessat(CWD, SELF, Access::WRITE_OK, AtFlags::EACCESS).is_err()
 }
 
 fn readonly_clone() -> Result<OwnedFd, Errno> {

@@ -1,8 +1,10 @@
 //! Around the clone: what a birth and an exec have in common.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, open, rename};
 use rustix::io::Errno;
 
@@ -12,7 +14,7 @@ use crate::error::{Call, Context, Error, Result};
 use crate::init::Init;
 use crate::plan::Plan;
 use crate::plan::cgroupfs::Hierarchies;
-use crate::plan::step::{Asset, AssetEntry, Cpus, NamespaceKind};
+use crate::plan::step::{Asset, AssetEntry, Cpus, Event, NamespaceKind};
 use crate::state::record::Record;
 use crate::sys::clone::{self, Child};
 use crate::sys::fd::close_all;
@@ -58,12 +60,90 @@ pub(super) fn spawn(
         cgroup = Some(open_directory(&other()?)?);
         child = birth(cgroup.as_ref());
     }
+    if plan.spawn.or_outside && cgroup.is_some() && matches!(child, Err(Errno::ACCESS)) {
+        tracing::warn!("this user may not move a process into the container's cgroup: it stays in the caller's");
+        child = birth(None);
+    }
     let (ours, _, assets) = parts.ok_or_else(|| Error::new("no channel"))?;
     close_all(assets.into_iter().flatten().collect());
     if let Some(own) = restore {
         clone::setns(own, NamespaceKind::Pid.flag()).call(|| "setns".to_owned())?;
     }
     child.call(|| "clone3".to_owned()).map(|child| (child, ours))
+}
+
+/// A message and the descriptor with it.
+pub(super) type Said = (Message, Option<OwnedFd>);
+
+/// What is said by the process that was made, and by the one that takes its place when it is a courier. What that one
+/// says may come before the courier's last word: it is heard after it.
+pub(super) struct Hearing<'a> {
+    channel: &'a Channel,
+    courier: bool,
+    early: VecDeque<Said>,
+}
+
+impl<'a> Hearing<'a> {
+    pub(super) fn new(channel: &'a Channel, plan: &Plan) -> Self {
+        Self { channel, courier: plan.is_reborn(), early: VecDeque::new() }
+    }
+
+    /// None: the end of the stream, or of a courier (which `child` is then) without its last word. What it may have
+    /// made waits for us, as we would for the word.
+    pub(super) fn next(&mut self, child: Option<&Child>) -> Result<Option<Said>> {
+        loop {
+            if !self.courier
+                && let Some(said) = self.early.pop_front()
+            {
+                return Ok(Some(said));
+            }
+            if self.courier
+                && let Some(courier) = child
+                && self.ended_in_silence(courier)?
+            {
+                return Ok(None);
+            }
+            match self.channel.receive()? {
+                Some(said) if self.courier && is_of_successor(&said.0) && self.early.len() < 4 => {
+                    self.early.push_back(said);
+                }
+                said => {
+                    self.courier &= !matches!(said, Some((Message::Spawned { .. }, _)));
+                    return Ok(said);
+                }
+            }
+        }
+    }
+}
+
+impl Hearing<'_> {
+    /// Waits for a message, or for the end of the courier when there is none: a small memory limit may have it killed
+    /// before it has said whom it made.
+    fn ended_in_silence(&self, courier: &Child) -> Result<bool> {
+        loop {
+            // in this order: by the time its end is seen, what it has said is there
+            let mut fds = [PollFd::new(&courier.pidfd, PollFlags::IN), PollFd::new(self.channel, PollFlags::IN)];
+            match poll(&mut fds, None) {
+                Err(Errno::INTR) => {}
+                result => {
+                    result.call(|| "poll".to_owned())?;
+                    return Ok(fds[1].revents().is_empty());
+                }
+            }
+        }
+    }
+}
+
+fn is_of_successor(message: &Message) -> bool {
+    !matches!(message, Message::Spawned { .. } | Message::Fault(_) | Message::Event(Event::Unplaced))
+}
+
+/// The courier has made another process, which takes its place.
+pub(super) fn succeed(child: &mut Option<Child>, pid: i32, pidfd: OwnedFd) -> Result<()> {
+    match child.replace(Child { pid, pidfd }) {
+        Some(courier) => pidfd::wait(&courier.pidfd).call(|| "waitid".to_owned()).map(drop),
+        None => Ok(()),
+    }
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd> {
@@ -189,4 +269,47 @@ fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
         open(&temporary, flags, Mode::from_raw_mode(0o644)).call(|| format!("create {}", temporary.display()))?;
     rustix::io::write(&file, pid.to_string().as_bytes()).call(|| "write".to_owned())?;
     rename(&temporary, path).call(|| "rename".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::step::{Entry, Step};
+
+    #[test]
+    fn a_successor_is_heard_after_its_courier() {
+        let step = Step::Reborn { preserve: 0, namespaces: Vec::new() };
+        let plan = Plan { steps: vec![Entry { step, pointer: None }], ..Plan::default() };
+        let (ours, theirs) = Channel::pair().expect("a channel");
+        let mut hearing = Hearing::new(&ours, &plan);
+        let mut next = || hearing.next(None).expect("a message").map(|(message, fd)| (message, fd.is_some()));
+        let fd = Some(ours.as_fd());
+        // the courier's own, what its successor says too early, the courier's last word
+        theirs.send(&Message::Event(Event::Unplaced)).expect("send");
+        theirs.send(&Message::Event(Event::Unmapped)).expect("send");
+        theirs.send_with(&Message::Console, fd).expect("send");
+        theirs.send_with(&Message::Spawned { pid: 7 }, fd).expect("send");
+        theirs.send(&Message::Event(Event::Ready)).expect("send");
+        drop(theirs);
+        assert_eq!(next(), Some((Message::Event(Event::Unplaced), false)));
+        assert_eq!(next(), Some((Message::Spawned { pid: 7 }, true)));
+        assert_eq!(next(), Some((Message::Event(Event::Unmapped), false)));
+        assert_eq!(next(), Some((Message::Console, true)));
+        assert_eq!(next(), Some((Message::Event(Event::Ready), false)));
+        assert_eq!(next(), None);
+    }
+
+    #[test]
+    fn a_courier_that_ends_in_silence_is_no_endless_wait() {
+        let step = Step::Reborn { preserve: 0, namespaces: Vec::new() };
+        let plan = Plan { steps: vec![Entry { step, pointer: None }], ..Plan::default() };
+        let (ours, theirs) = Channel::pair().expect("a channel");
+        let mut hearing = Hearing::new(&ours, &plan);
+        let courier = clone::clone3(0, None, || clone::exit(3)).expect("clone3");
+        // its successor, which has the other end
+        theirs.send(&Message::Event(Event::Ready)).expect("send");
+        assert_eq!(hearing.next(Some(&courier)).expect("no message").map(|(message, _)| message), None);
+        assert_eq!(pidfd::wait(&courier.pidfd), Ok(3));
+        drop(theirs);
+    }
 }

@@ -1,8 +1,7 @@
 //! What the parent does for the child, by its pid.
 
-use rustix::fs::{Mode, OFlags, open};
-
 use crate::error::{Call, Context, Result};
+use crate::init::identity;
 use crate::plan::step::{Tune, TuneEntry};
 use crate::sys::sched::{SchedAttr, ioprio_set, sched_setattr};
 
@@ -12,20 +11,7 @@ pub(super) fn all(tunes: &[TuneEntry], pid: i32) -> Result<()> {
 
 fn tune(tune: &Tune, pid: i32) -> Result<()> {
     match tune {
-        Tune::OomScoreAdj { value } => {
-            let path = format!("/proc/{pid}/oom_score_adj");
-            let file = open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).call(|| format!("open {path}"))?;
-            rustix::io::write(file, value.to_string().as_bytes())
-                .call(|| format!("write {path}"))
-                .map(drop)
-                .map_err(|error| match error.errno() {
-                    Some(libc::EACCES) => {
-                        error.hint("lowering the score below the caller's own needs CAP_SYS_RESOURCE")
-                    }
-                    _ => error,
-                })
-                .context(|| format!("set the oom score to {value}"))
-        }
+        Tune::OomScoreAdj(score) => identity::oom_score_adj(&pid.to_string(), *score),
         Tune::Scheduler(scheduler) => {
             let attr = SchedAttr {
                 policy: scheduler.policy,

@@ -1,13 +1,15 @@
 //! The plan of a create: which steps, in which order.
 
-use crate::config::{Config, Namespace, Namespaces};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::host::Host;
 
-use super::cgroupfs::{self, Hierarchies, Placement};
+use super::cgroupfs::{self, Placement};
 use super::process::{self, NOTIFY_DIRECTORY};
-use super::step::{Asset, Attributes, Event, HookKind, Mount, MountWhat, NamespaceKind, PropagationKind, Spawn, Step};
-use super::{Console, Draft, Manager, Plan, Request, devices, labels, limits, mounts, scope};
+use super::step::{
+    Asset, Attributes, Event, HookKind, MapWriter, Mount, MountWhat, PropagationKind, Step, SymlinkRule,
+};
+use super::{Console, Draft, Manager, Plan, Request, devices, labels, limits, mounts, namespaces, scope};
 
 /// The plan for `config` on `host`.
 ///
@@ -17,30 +19,32 @@ pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
     check_console(config, request)?;
     let mut draft = Draft { warnings: config.warnings.clone(), ..Draft::default() };
     let placement = match request.manager {
-        Manager::Disabled => Placement::default(),
+        Manager::Disabled | Manager::Refused => Placement::default(),
         Manager::Cgroupfs => cgroupfs::place(config.cgroups_path.as_deref(), &request.id, host),
         Manager::Systemd => scope::place(config.cgroups_path.as_deref(), &request.id, host)?,
     };
-    let (limits, properties) = limits::limits(&mut draft, config, request, &placement)?;
-    let spawn = namespaces(&mut draft, config, &placement);
+    let (limits, properties) = limits::limits(&mut draft, config, host, request, &placement)?;
+    groups(config, host)?;
+    let spawn = namespaces::plan(&mut draft, config, host, request, &placement);
     labels::warn_of_files(&mut draft, config, host);
-    let own_root = root(&mut draft, config, host, request, &placement)?;
-    if !cgroup_first(&config.namespaces) {
-        enter_cgroup(&mut draft, config, &placement);
+    let own_root = root(&mut draft, config, host, request, &placement);
+    if !namespaces::cgroup_first(&config.namespaces) {
+        namespaces::enter_cgroup(&mut draft, config, &placement);
     }
     if own_root {
         draft_hooks(&mut draft, config);
         enter_root(&mut draft, config, host, request);
     } else {
         draft_hooks(&mut draft, config);
+        namespaces::host_proc(&mut draft, config, host, true);
         draft.step_at("/root/path", Step::Chroot { path: request.rootfs.clone() });
         draft.step_at("/process/cwd", Step::MakeDirectory { path: config.process.cwd.clone() });
         process::terminal(&mut draft, config, request, false);
         sysctl(&mut draft, config);
     }
-    let widened = process::attributes(&mut draft, config, host, request);
+    let widened = process::attributes(&mut draft, config, host, request, namespaces::setgroups(config, host));
     process::last_steps(&mut draft, config, request, widened)?;
-    let (after_clone, at_ready) = process::tunes(config);
+    let (after_clone, at_ready) = process::tunes(config, host, request);
     Ok(Plan {
         cgroup_owner: limits::cgroup_owner(config, &placement),
         placement,
@@ -48,6 +52,7 @@ pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
         properties,
         assets: draft.assets,
         spawn,
+        id_maps: namespaces::maps(config, host),
         socket_label: labels::of_process(config, host).filter(|_| request.notify.is_some()),
         after_clone,
         steps: draft.steps,
@@ -55,6 +60,16 @@ pub fn create(config: &Config, host: &Host, request: &Request) -> Result<Plan> {
         warnings: draft.warnings,
         notes: draft.notes,
     })
+}
+
+/// Who maps no group but their own has to give up setgroups(2) first.
+fn groups(config: &Config, host: &Host) -> Result<()> {
+    let own = namespaces::maps(config, host).is_some_and(|maps| maps.how == MapWriter::OwnIds);
+    if own && !config.process.user.additional_gids.is_empty() {
+        return Err(Error::new("cannot set any additional groups: only the caller's own group is mapped")
+            .at("/process/user/additionalGids"));
+    }
+    Ok(())
 }
 
 pub(super) fn check_console(config: &Config, request: &Request) -> Result<()> {
@@ -71,102 +86,13 @@ pub(super) fn check_console(config: &Config, request: &Request) -> Result<()> {
     }
 }
 
-/// Namespaces in the order of [`setns`](https://man7.org/linux/man-pages/man2/setns.2.html): those joined by
-/// path first, the mount namespace last of them, as it takes the host's paths away.
-fn namespaces(draft: &mut Draft, config: &Config, placement: &Placement) -> Spawn {
-    let wanted = &config.namespaces;
-    let mut spawn = Spawn {
-        into_cgroup: matches!(placement.hierarchies, Hierarchies::V2 { .. }) && placement.unit.is_none(),
-        ..Spawn::default()
-    };
-    match &wanted.pid {
-        Namespace::Host => {}
-        Namespace::New => spawn.namespaces.push(NamespaceKind::Pid),
-        Namespace::Join { path, pointer } => {
-            let asset = Asset::Namespace { path: path.clone(), kind: NamespaceKind::Pid };
-            spawn.join_pid = Some(draft.asset(asset, Some(pointer.clone())));
-        }
-    }
-    // The memory of those that the clone makes is charged to the caller: the container's limit may be smaller. The
-    // cgroup namespace shows as root where the process is when it is made; the time namespace needs its offsets.
-    let new = by_kind(wanted).into_iter().chain([(NamespaceKind::Mount, &wanted.mount)]).filter(|(_, n)| n.is_new());
-    let late = |kind: &NamespaceKind| matches!(kind, NamespaceKind::Cgroup | NamespaceKind::Time);
-    spawn.namespaces.extend(new.map(|(kind, _)| kind).filter(|kind| !late(kind)));
-    draft.step(Step::Setsid);
-    if !wanted.pid.is_new() {
-        // others than the host's can see this process while it still holds what is the host's (CVE-2016-9962)
-        draft.step(Step::NotDumpable);
-    }
-    if placement.unit.is_some() {
-        draft.step_at("/linux/cgroupsPath", Step::Barrier { event: Event::Unplaced });
-    }
-    if cgroup_first(wanted) {
-        enter_cgroup(draft, config, placement);
-    }
-    for (kind, namespace) in by_kind(wanted) {
-        join(draft, kind, namespace);
-    }
-    if wanted.time.is_new() {
-        draft.step_at("/linux/namespaces", Step::Unshare { namespaces: vec![NamespaceKind::Time] });
-        draft.step_at("/linux/timeOffsets", Step::EnterTimeNamespace { offsets: config.time_offsets.clone() });
-    }
-    if wanted.network.is_new() {
-        draft.step(Step::Loopback);
-    }
-    if let Some(name) = &config.hostname {
-        draft.step_at("/hostname", Step::Hostname { name: name.clone() });
-    }
-    if let Some(name) = &config.domainname {
-        draft.step_at("/domainname", Step::Domainname { name: name.clone() });
-    }
-    join(draft, NamespaceKind::Mount, &wanted.mount);
-    spawn
-}
-
-/// From a mount or cgroup namespace of others there may be no way to our cgroups any more.
-fn cgroup_first(Namespaces { mount, cgroup, .. }: &Namespaces) -> bool {
-    !mount.is_new() || matches!(cgroup, Namespace::Join { .. })
-}
-
-/// On v1 as late as can be, after the mounts, whose memory would be charged to the container: its limit may be small.
-/// Before the cgroup namespace is made: what that shows as root is where we are then. And before the hooks, some of
-/// which look for the cgroups of the process.
-fn enter_cgroup(draft: &mut Draft, config: &Config, placement: &Placement) {
-    if let Hierarchies::V1 { directories } = &placement.hierarchies {
-        draft.step_at("/linux/cgroupsPath", Step::JoinCgroup { directories: directories.clone() });
-    }
-    draft.step(Step::Affinity { cpus: None });
-    if config.namespaces.cgroup.is_new() {
-        draft.step_at("/linux/namespaces", Step::Unshare { namespaces: vec![NamespaceKind::Cgroup] });
-    }
-}
-
-/// All but pid and user (made by the clone) and mount (the last).
-fn by_kind(namespaces: &Namespaces) -> [(NamespaceKind, &Namespace); 5] {
-    [
-        (NamespaceKind::Network, &namespaces.network),
-        (NamespaceKind::Ipc, &namespaces.ipc),
-        (NamespaceKind::Uts, &namespaces.uts),
-        (NamespaceKind::Cgroup, &namespaces.cgroup),
-        (NamespaceKind::Time, &namespaces.time),
-    ]
-}
-
-fn join(draft: &mut Draft, kind: NamespaceKind, namespace: &Namespace) {
-    if let Namespace::Join { path, pointer } = namespace {
-        let asset = Asset::Namespace { path: path.clone(), kind };
-        let namespace = draft.asset(asset, Some(pointer.clone()));
-        draft.step_at(pointer.clone(), Step::JoinNamespace { kind, namespace });
-    }
-}
-
 /// The root file system with all its mounts. False when the container shares the host's mount namespace:
 /// nothing is ever mounted there.
-fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, placement: &Placement) -> Result<bool> {
+fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, placement: &Placement) -> bool {
     let mount_namespace = &config.namespaces.mount;
     if mount_namespace.is_host() {
         without_mount_namespace(draft, config);
-        return Ok(false);
+        return false;
     }
     if mount_namespace.is_new() {
         draft.step(Step::DetachPropagation);
@@ -176,12 +102,14 @@ fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, plac
         path: request.rootfs.clone(),
         recursive: true,
         attributes: vec![Attributes { propagation: Some(inherited.kind), recursive: true, ..Attributes::default() }],
+        idmap: None,
+        nofollow: false,
         procfs: false,
-        late: false,
+        late: mount_namespace.is_new() && !namespaces::may_mount(host),
     };
     let root = draft.asset(tree, Some("/root/path".to_owned()));
     draft.step_at("/root/path", Step::AttachRoot { root, path: request.rootfs.clone() });
-    mounts::plan(draft, config, host, placement)?;
+    mounts::plan(draft, config, host, placement);
     if let Some(directory) = &request.notify {
         // a directory of the host's: the container can talk to the socket in it, and not replace or fill anything
         let attributes = vec![Attributes {
@@ -189,11 +117,17 @@ fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, plac
             propagation: Some(PropagationKind::Private),
             ..Attributes::default()
         }];
-        let tree = draft.asset(
-            Asset::Tree { path: directory.clone(), recursive: false, attributes, procfs: false, late: false },
-            None,
-        );
-        let what = MountWhat::Tree { tree };
+        let late = mount_namespace.is_new() && !namespaces::may_mount(host);
+        let tree = Asset::Tree {
+            path: directory.clone(),
+            recursive: false,
+            attributes,
+            idmap: None,
+            nofollow: false,
+            procfs: false,
+            late,
+        };
+        let what = MountWhat::Tree { tree: draft.asset(tree, None), symlinks: SymlinkRule::Follow };
         draft.step(Step::Mount(Mount {
             destination: NOTIFY_DIRECTORY.into(),
             what,
@@ -201,9 +135,9 @@ fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, plac
             real_directory: false,
         }));
     }
-    devices::plan(draft, config);
+    devices::plan(draft, config, host);
     draft.step_at("/process/cwd", Step::MakeDirectory { path: config.process.cwd.clone() });
-    Ok(true)
+    true
 }
 
 /// What would have to be mounted in the host's mount namespace is left out, and said.
@@ -232,6 +166,10 @@ fn draft_hooks(draft: &mut Draft, config: &Config) {
 }
 
 fn enter_root(draft: &mut Draft, config: &Config, host: &Host, request: &Request) {
+    if !namespaces::is_joined(&config.namespaces.mount) {
+        namespaces::host_proc(draft, config, host, true);
+    }
+    let null = (!config.masked_paths.is_empty()).then(|| devices::null(draft, config, host));
     if !config.namespaces.mount.is_new() {
         // a pivot would change the root of everybody else in that namespace
         draft.step_at("/root/path", Step::Chroot { path: request.rootfs.clone() });
@@ -245,8 +183,7 @@ fn enter_root(draft: &mut Draft, config: &Config, host: &Host, request: &Request
     if !config.readonly_paths.is_empty() {
         draft.step_at("/linux/readonlyPaths", Step::ReadonlyPaths { paths: config.readonly_paths.clone() });
     }
-    if !config.masked_paths.is_empty() {
-        let null = draft.asset(Asset::Null, None);
+    if let Some(null) = null {
         let (paths, label) = (config.masked_paths.clone(), labels::files(config, host));
         draft.step_at("/linux/maskedPaths", Step::MaskedPaths { paths, null, label });
     }

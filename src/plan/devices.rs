@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use crate::config::{Config, DeviceKind, MountSource};
+use crate::host::Host;
 
-use super::Draft;
-use super::step::{Device, Link, Step};
+use super::step::{Asset, AssetId, Device, DeviceHow, Link, Step};
+use super::{Draft, namespaces};
 
 /// Name, major, minor.
 const DEFAULT: [(&str, u32, u32); 6] = [
@@ -25,7 +26,22 @@ const LINKS: [(&str, &str); 5] = [
     ("/dev/core", "/proc/kcore"),
 ];
 
-pub(super) fn plan(draft: &mut Draft, config: &Config) {
+/// The host's null device, for masks. From inside the root there is no way to it.
+pub(super) fn null(draft: &mut Draft, config: &Config, host: &Host) -> AssetId {
+    let late = is_late(config, host);
+    let null = Asset::Device { path: "/dev/null".into(), kind: DeviceKind::Char, major: 1, minor: 3, late };
+    let null = draft.asset(null, None);
+    if late {
+        draft.step(Step::Open { asset: null });
+    }
+    null
+}
+
+fn is_late(config: &Config, host: &Host) -> bool {
+    config.namespaces.mount.is_new() && !namespaces::may_mount(host)
+}
+
+pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host) {
     // a /dev that is bound from elsewhere is its owner's business
     let bound = |mount: &crate::config::Mount| {
         mount.destination == Path::new("/dev") && matches!(mount.source, MountSource::Bind { .. })
@@ -44,10 +60,14 @@ pub(super) fn plan(draft: &mut Draft, config: &Config) {
             mode: 0o666,
             uid: 0,
             gid: 0,
+            how: DeviceHow::Mknod,
             pointer: None,
         })
         .collect();
-    devices.extend(config.devices.iter().map(|device| Device {
+    // The link below takes the place of a /dev/ptmx, and a bound one could not be removed for it: Podman lists
+    // all of the host's devices for --privileged.
+    let listed = config.devices.iter().filter(|device| device.path != Path::new("/dev/ptmx"));
+    devices.extend(listed.map(|device| Device {
         path: device.path.clone(),
         kind: device.kind,
         major: device.major,
@@ -55,8 +75,21 @@ pub(super) fn plan(draft: &mut Draft, config: &Config) {
         mode: device.mode,
         uid: device.uid,
         gid: device.gid,
+        how: DeviceHow::Mknod,
         pointer: Some(device.pointer.clone()),
     }));
+    if !namespaces::is_machine(config, host) {
+        for device in devices.iter_mut().filter(|device| device.kind != DeviceKind::Fifo) {
+            let asset = Asset::Device {
+                path: device.path.clone(),
+                kind: device.kind,
+                major: device.major,
+                minor: device.minor,
+                late: is_late(config, host),
+            };
+            device.how = DeviceHow::Bind(draft.asset(asset, device.pointer.clone()));
+        }
+    }
     let mut links: Vec<Link> = LINKS
         .iter()
         .map(|&(link, target)| Link { link: link.to_owned(), target: target.to_owned(), replace: false })

@@ -6,8 +6,8 @@ use crate::host::Host;
 
 use super::cgroupfs::{Hierarchies, Placement};
 use super::process;
-use super::step::{Asset, NamespaceKind, Spawn, Step};
-use super::{Draft, Plan, Request, create};
+use super::step::{Asset, NamespaceKind, Setgroups, Spawn, Step};
+use super::{Draft, Plan, Request, create, namespaces};
 
 /// The plan for one more process in a container: `config` is the container's with the process to be run in place of
 /// its own, `placement` the cgroups that it joins.
@@ -21,34 +21,47 @@ pub fn exec(config: &Config, host: &Host, request: &Request, placement: Placemen
     let wanted = &config.namespaces;
     // Who may trace any process finds a way to the host through one that has something of it, dumpable or not
     // (CVE-2016-9962). There a courier enters, and what it makes has nothing of the host's. It costs another fork.
-    let courier = request.traced && !wanted.pid.is_host();
+    // In a user namespace that right is worth nothing outside; but into its pid namespace only a courier can lead who
+    // has no privileges of their own.
+    let user = !wanted.user.is_host();
+    let courier = !wanted.pid.is_host() && if user { !host.is_privileged() } else { request.traced };
     let spawn = Spawn {
         into_cgroup: matches!(placement.hierarchies, Hierarchies::V2 { .. }),
+        or_outside: request.rootless,
         join_pid: (!courier && !wanted.pid.is_host()).then_some(init),
         affinity: config.process.exec_affinity.initial.clone(),
         ..Spawn::default()
     };
     draft.step(Step::Setsid);
+    process::own_tunes(&mut draft, config, host, request);
     // seen by the container's processes while it still has what the container has not (CVE-2016-9962)
     draft.step(Step::NotDumpable);
     if let Hierarchies::V1 { directories } = &placement.hierarchies {
         draft.step(Step::JoinCgroup { directories: directories.clone() });
     }
     affinity(&mut draft, &config.process.exec_affinity);
+    // whoever may trace what the courier makes must not find it there
+    if user || !courier {
+        namespaces::host_proc(&mut draft, config, host, false);
+    }
     let namespaces = of_its_own(wanted, courier);
     if !namespaces.is_empty() {
         draft.step(Step::EnterNamespaces { init, namespaces });
     }
     if courier {
-        draft.step(Step::Reborn { preserve: request.preserve_fds });
+        draft.step(Step::Reborn { preserve: request.preserve_fds, namespaces: Vec::new() });
+    }
+    if user {
+        draft.step(Step::BecomeRoot { setgroups: Setgroups::MayBeDenied });
     }
     if wanted.mount.is_host() {
         draft.step_at("/root/path", Step::Chroot { path: request.rootfs.clone() });
     }
     process::terminal(&mut draft, config, request, false);
-    let widened = process::attributes(&mut draft, config, host, request);
+    let setgroups = if user { Setgroups::MayBeDenied } else { namespaces::setgroups(config, host) };
+    let widened = process::attributes(&mut draft, config, host, request, setgroups);
     process::last_steps(&mut draft, config, request, widened)?;
-    let (after_clone, at_ready) = process::tunes(config);
+    let (after_clone, at_ready) = process::tunes(config, host, request);
     Ok(Plan {
         placement,
         assets: draft.assets,
@@ -82,6 +95,7 @@ fn of_its_own(namespaces: &Namespaces, with_pid: bool) -> Vec<NamespaceKind> {
         (NamespaceKind::Network, &namespaces.network),
         (NamespaceKind::Pid, &namespaces.pid),
         (NamespaceKind::Time, &namespaces.time),
+        (NamespaceKind::User, &namespaces.user),
         (NamespaceKind::Uts, &namespaces.uts),
     ];
     let wanted =

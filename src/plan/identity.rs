@@ -4,21 +4,28 @@
 use crate::config::{Capabilities, Config};
 use crate::host::Host;
 
-use super::Draft;
-use super::step::Step;
+use super::step::{Setgroups, Step};
+use super::{Draft, namespaces};
 
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 /// With `privileged` CAP_SYS_ADMIN stays until a filter is loaded: what the sets are to be then is given back.
-pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host, privileged: bool) -> Option<Capabilities> {
+pub(super) fn plan(
+    draft: &mut Draft,
+    config: &Config,
+    host: &Host,
+    setgroups: Setgroups,
+    privileged: bool,
+) -> Option<Capabilities> {
     let process = &config.process;
     if !process.rlimits.is_empty() {
         draft.step_at("/process/rlimits", Step::Rlimits { rlimits: process.rlimits.clone() });
     }
     draft.step_at("/process/cwd", Step::Chdir { path: process.cwd.clone() });
     // as with runc and crun, none named are none given
-    let capabilities = grantable(draft, process.capabilities.unwrap_or_default(), host);
-    let kept = if privileged { CAP_SYS_ADMIN & host.capabilities } else { 0 };
+    let have = namespaces::capabilities(config, host);
+    let capabilities = grantable(draft, process.capabilities.unwrap_or_default(), have);
+    let kept = if privileged { CAP_SYS_ADMIN & have } else { 0 };
     let until_filter = Capabilities {
         permitted: capabilities.permitted | kept,
         effective: capabilities.effective | kept,
@@ -33,6 +40,7 @@ pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host, privileged: 
             gid: user.gid,
             groups: user.additional_gids.clone(),
             keep: user.uid != 0 && until_filter.permitted != 0,
+            setgroups,
         },
     );
     draft.step_at("/process/capabilities", Step::Capabilities(until_filter));
@@ -41,8 +49,7 @@ pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host, privileged: 
 }
 
 /// What this process can hand on of what is wanted; the rest is a warning, as the spec says.
-fn grantable(draft: &mut Draft, wanted: Capabilities, host: &Host) -> Capabilities {
-    let have = host.capabilities;
+fn grantable(draft: &mut Draft, wanted: Capabilities, have: u64) -> Capabilities {
     let granted = Capabilities {
         bounding: wanted.bounding,
         permitted: wanted.permitted & have,

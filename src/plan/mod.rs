@@ -8,6 +8,7 @@ mod identity;
 mod labels;
 mod limits;
 mod mounts;
+mod namespaces;
 mod process;
 pub mod scope;
 mod show;
@@ -21,7 +22,7 @@ use crate::cgroup::limits::Limits;
 use crate::cgroup::systemd::unit::Property;
 
 use cgroupfs::Placement;
-use step::{Asset, AssetEntry, AssetId, Entry, Spawn, Step, TuneEntry};
+use step::{Asset, AssetEntry, AssetId, Entry, Spawn, Step, TuneEntry, WriteMaps};
 
 /// What the caller asks for beside config.json.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -42,6 +43,13 @@ pub struct Request {
     /// The directory of the socket through which the container notifies us.
     pub notify: Option<PathBuf>,
     pub manager: Manager,
+    /// The caller is no root of the machine: what only root may do is done without, where that changes nothing of what
+    /// the container is.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub rootless: bool,
+    /// The user namespace is not config.json's: the caller has no privileges.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub mapped: bool,
     /// An exec in a container that may trace whatever it sees.
     pub traced: bool,
 }
@@ -56,6 +64,8 @@ pub enum Manager {
     Systemd,
     /// Nobody: the container stays in the cgroup of the caller.
     Disabled,
+    /// Likewise, but not because it was asked for: this user may make none.
+    Refused,
 }
 
 /// Who starts the user's program.
@@ -94,6 +104,9 @@ pub struct Plan {
     pub properties: Vec<Property>,
     pub assets: Vec<AssetEntry>,
     pub spawn: Spawn,
+    /// Of the new user namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_maps: Option<WriteMaps>,
     /// By the parent, as soon as the child exists.
     pub after_clone: Vec<TuneEntry>,
     /// By the init, in this order.

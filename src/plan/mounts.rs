@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use crate::config::{Config, Mount, MountOptions, MountSource, Propagation};
-use crate::error::{Error, Result};
+use crate::config::{Config, Idmap, Mount, MountOptions, MountSource, Namespace, Propagation};
 use crate::host::{CGROUP_ROOT, Cgroups, Host};
 
 use super::cgroupfs::{Hierarchies, Placement};
-use super::step::{self, Asset, AssetId, Attributes, CgroupBind, FsMount, Link, MountWhat, PropagationKind, Step};
-use super::{Draft, labels};
+use super::step::{
+    self, Asset, AssetId, Attributes, CgroupBind, FsMount, Link, MountWhat, NamespaceKind, PropagationKind, Step,
+    SymlinkRule, TreeIdmap,
+};
+use super::{Draft, labels, namespaces};
 
 pub(super) const MOUNT_ATTR_RDONLY: u64 = 1;
 /// And nosuid, nodev, noexec.
@@ -18,15 +20,15 @@ pub(super) const MOUNT_ATTR_NOTHING: u64 = MOUNT_ATTR_RDONLY | 2 | 4 | 8;
 /// read-only.
 const PSEUDO: [&str; 7] = ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"];
 
-/// # Errors
-/// A mount that wants what is not built yet.
-pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host, placement: &Placement) -> Result<()> {
+pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host, placement: &Placement) {
     let label = labels::files(config, host);
     for mount in &config.mounts {
-        refuse_unbuilt(mount)?;
         let what = match &mount.source {
-            MountSource::Bind { path, recursive } => bind(draft, config, mount, path, *recursive),
-            MountSource::Fs { fstype, source } => MountWhat::Fs(fs(&mount.options, fstype, source, label.as_deref())),
+            MountSource::Bind { path, recursive } => bind(draft, config, host, mount, path, *recursive),
+            MountSource::Fs { fstype, source } => {
+                let else_bind = else_bind(draft, config, host, mount, fstype);
+                MountWhat::Fs(FsMount { else_bind, ..fs(&mount.options, fstype, source, label.as_deref()) })
+            }
             MountSource::Remount => MountWhat::Remount,
             MountSource::Cgroup => match cgroup(draft, config, mount, host, placement) {
                 Some(what) => what,
@@ -43,24 +45,32 @@ pub(super) fn plan(draft: &mut Draft, config: &Config, host: &Host, placement: &
             Step::Mount(step::Mount { destination: mount.destination.clone(), what, attributes, real_directory });
         draft.step_at(mount.pointer.clone(), step);
     }
-    Ok(())
 }
 
-/// Better no container than one whose mounts show other owners or follow other links than asked.
-fn refuse_unbuilt(mount: &Mount) -> Result<()> {
-    let options = &mount.options;
-    let unbuilt = [
-        (options.idmap.is_some(), "idmapped mounts are"),
-        (options.copy_symlink, "the mount option copy-symlink is"),
-        (options.src_nofollow, "the mount option src-nofollow is"),
-        (options.dest_nofollow, "the mount option dest-nofollow is"),
-    ];
-    match unbuilt.iter().find(|(asked, _)| *asked) {
-        Some((_, what)) => {
-            Err(Error::new(format!("{what} not supported yet")).at(format!("{}/options", mount.pointer)))
-        }
-        None => Ok(()),
+/// What is shown of a namespace that belongs to a user namespace above the container's cannot be mounted by it: there
+/// the host's own mount of it is bound. Of /sys nothing can be written to then, whatever it holds (CVE-2023-25809).
+fn else_bind(draft: &mut Draft, config: &Config, host: &Host, mount: &Mount, fstype: &str) -> Option<AssetId> {
+    let wanted = &config.namespaces;
+    let (path, more) = match fstype {
+        "sysfs" => ("/sys", MOUNT_ATTR_RDONLY),
+        "mqueue" if wanted.ipc.is_host() => ("/dev/mqueue", 0),
+        "proc" if wanted.pid.is_host() => ("/proc", 0),
+        _ => return None,
+    };
+    if namespaces::is_machine(config, host) || !wanted.mount.is_new() {
+        return None;
     }
+    let attr = mount.options.attr;
+    let attributes = vec![Attributes {
+        set: attr.set | more,
+        clear: 0,
+        propagation: Some(PropagationKind::Private),
+        recursive: true,
+    }];
+    let procfs = fstype == "proc";
+    let path = path.into();
+    let tree = Asset::Tree { path, recursive: true, attributes, idmap: None, nofollow: false, procfs, late: true };
+    Some(draft.asset(tree, Some(mount.pointer.clone())))
 }
 
 /// In which order mount_setattr(2) is called on a mount. Changes of the same depth are one call.
@@ -95,20 +105,40 @@ fn attributes(options: &MountOptions, recursive: bool, default: Option<Propagati
 }
 
 /// A detached copy of a mount of the host. In a mount namespace that is joined the host's paths mean nothing.
-fn tree(draft: &mut Draft, config: &Config, tree: Tree<'_>) -> AssetId {
-    let Tree { path, recursive, mut attributes, pointer, procfs } = tree;
+fn tree(draft: &mut Draft, config: &Config, host: &Host, tree: Tree<'_>) -> AssetId {
+    let Tree { path, recursive, mut attributes, pointer, procfs, idmap, nofollow, not_yet } = tree;
     let shared = |propagation: &Propagation| propagation.kind == PropagationKind::Shared;
     // a mount that is to be the host's peer must be its very copy, not one of what has been cut off
     let peer = config.root.propagation.as_ref().is_some_and(shared)
         && attributes.iter().any(|change| change.propagation == Some(PropagationKind::Shared));
-    let late = config.namespaces.mount.is_new() && !peer;
+    // The root of a user namespace may not have a way to the source, and in its copy of the host's mounts none can be
+    // had without those below it. Who may mount on the host's side does it there.
+    let may_mount = namespaces::may_mount(host);
+    let early = if config.namespaces.user.is_host() { peer } else { true };
+    let late = config.namespaces.mount.is_new() && !(early && may_mount && !not_yet);
     // in a new namespace it is the copy of a mount that has been cut off already; elsewhere it would be the
     // host's peer, and what the container mounts in it would appear there
     if !late && attributes.iter().all(|change| change.propagation.is_none()) {
         let kind = inherited(config).kind;
         attributes.insert(0, Attributes { propagation: Some(kind), recursive, ..Attributes::default() });
     }
-    draft.asset(Asset::Tree { path: path.to_owned(), recursive, attributes, procfs, late }, Some(pointer))
+    let path = path.to_owned();
+    draft.asset(Asset::Tree { path, recursive, attributes, idmap, nofollow, procfs, late }, Some(pointer))
+}
+
+/// One user namespace for all mounts with the same mappings.
+fn tree_idmap(draft: &mut Draft, config: &Config, idmap: &Idmap, pointer: &str) -> TreeIdmap {
+    let users = match &config.namespaces.user {
+        Namespace::Join { path, .. } if idmap.maps.uids.is_empty() => {
+            Asset::Namespace { path: path.clone(), kind: NamespaceKind::User }
+        }
+        // the container's own is not there yet, but this one says the same
+        _ if idmap.maps.uids.is_empty() => Asset::IdMap { maps: config.id_maps.clone() },
+        _ => Asset::IdMap { maps: idmap.maps.clone() },
+    };
+    let known = draft.assets.iter().position(|entry| entry.asset == users).map(AssetId);
+    let users = known.unwrap_or_else(|| draft.asset(users, Some(pointer.to_owned())));
+    TreeIdmap { users, recursive: idmap.recursive }
 }
 
 struct Tree<'a> {
@@ -117,13 +147,32 @@ struct Tree<'a> {
     attributes: Vec<Attributes>,
     pointer: String,
     procfs: bool,
+    idmap: Option<TreeIdmap>,
+    nofollow: bool,
+    /// It is made for the init: there is none before.
+    not_yet: bool,
 }
 
-fn bind(draft: &mut Draft, config: &Config, mount: &Mount, path: &Path, recursive: bool) -> MountWhat {
-    let attributes = attributes(&mount.options, recursive, Some(inherited(config)));
+fn bind(draft: &mut Draft, config: &Config, host: &Host, mount: &Mount, path: &Path, recursive: bool) -> MountWhat {
+    let mut options = mount.options.clone();
+    if path.starts_with("/sys") && options.attr.set & MOUNT_ATTR_RDONLY != 0 && !namespaces::is_machine(config, host) {
+        // with a cgroup namespace that is the host's its cgroups would be writable (CVE-2023-25809)
+        options.recursive_attr.set |= MOUNT_ATTR_RDONLY;
+    }
+    let attributes = attributes(&options, recursive, Some(inherited(config)));
     let procfs = mount.destination == Path::new("/proc");
     let pointer = format!("{}/source", mount.pointer);
-    MountWhat::Tree { tree: tree(draft, config, Tree { path, recursive, attributes, pointer, procfs }) }
+    let MountOptions { copy_symlink, src_nofollow, dest_nofollow, idmap, .. } = &mount.options;
+    let idmap = idmap.as_ref().map(|idmap| tree_idmap(draft, config, idmap, &mount.pointer));
+    let nofollow = *src_nofollow || *copy_symlink;
+    let symlinks = match (copy_symlink, dest_nofollow) {
+        (true, _) => SymlinkRule::Copy,
+        (false, true) => SymlinkRule::Cover,
+        (false, false) => SymlinkRule::Follow,
+    };
+    let tree = Tree { path, recursive, attributes, pointer, procfs, idmap, nofollow, not_yet: false };
+    let tree = self::tree(draft, config, host, tree);
+    MountWhat::Tree { tree, symlinks }
 }
 
 /// What a tree of the host becomes when nobody says: it receives the host's later mounts, as with runc,
@@ -149,22 +198,25 @@ fn fs(options: &MountOptions, fstype: &str, source: &str, label: Option<&str>) -
         inherit_mode: fstype == "tmpfs" && !options.data.iter().any(|data| data.key == "mode"),
         tmpcopyup: options.tmpcopyup,
         label: labels::file_system(label, fstype, options),
+        else_bind: None,
     }
 }
 
 fn whole<'a>(path: &'a Path, attributes: Vec<Attributes>, mount: &Mount) -> Tree<'a> {
-    Tree { path, recursive: false, attributes, pointer: mount.pointer.clone(), procfs: false }
+    let pointer = mount.pointer.clone();
+    Tree { path, recursive: false, attributes, pointer, procfs: false, idmap: None, nofollow: false, not_yet: false }
 }
 
 /// Binds of what is there, never fresh cgroup mounts: those wait for RCU grace periods.
 fn cgroup(draft: &mut Draft, config: &Config, mount: &Mount, host: &Host, placement: &Placement) -> Option<MountWhat> {
+    let not_yet = placement.unit.is_some();
     match (&host.cgroups, &placement.hierarchies) {
         (Cgroups::V1 { hierarchies }, Hierarchies::V1 { directories }) => {
             let mut binds = Vec::new();
             let mut links = Vec::new();
             for (hierarchy, directory) in hierarchies.iter().zip(directories) {
                 let name = hierarchy.name();
-                let tree = tree(draft, config, whole(directory, Vec::new(), mount));
+                let tree = tree(draft, config, host, Tree { not_yet, ..whole(directory, Vec::new(), mount) });
                 if hierarchy.controllers.len() > 1 {
                     links.extend(hierarchy.controllers.iter().map(|controller| Link {
                         link: controller.clone(),
@@ -180,7 +232,15 @@ fn cgroup(draft: &mut Draft, config: &Config, mount: &Mount, host: &Host, placem
         (Cgroups::V2 { .. }, Hierarchies::V2 { directory }) => {
             let path = if config.namespaces.cgroup.is_host() { Path::new(CGROUP_ROOT) } else { directory };
             let attributes = attributes(&mount.options, false, None);
-            Some(MountWhat::Tree { tree: tree(draft, config, whole(path, attributes, mount)) })
+            let tree = tree(draft, config, host, Tree { not_yet, ..whole(path, attributes, mount) });
+            Some(MountWhat::Tree { tree, symlinks: SymlinkRule::Follow })
+        }
+        (Cgroups::V1 { .. } | Cgroups::V2 { .. }, Hierarchies::None) if !namespaces::is_machine(config, host) => {
+            // what the host shows everybody; no program may change it
+            let change = Attributes { set: MOUNT_ATTR_NOTHING, recursive: true, ..Attributes::default() };
+            let tree = Tree { recursive: true, ..whole(Path::new(CGROUP_ROOT), vec![change], mount) };
+            let tree = self::tree(draft, config, host, tree);
+            Some(MountWhat::Tree { tree, symlinks: SymlinkRule::Follow })
         }
         _ => {
             draft.warnings.push(format!("{}: no cgroups to show at {}", mount.pointer, mount.destination.display()));

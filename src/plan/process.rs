@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::seccomp;
 
-use super::step::{self, Asset, Event, HookKind, Step, Tune, TuneEntry};
+use super::step::{self, Asset, Event, HookKind, OomScoreAdj, Setgroups, Step, Tune, TuneEntry};
 use super::{Console, Draft, Request, Start, identity, labels};
 
 /// Where the container finds the socket for its notifications.
@@ -27,7 +27,13 @@ pub(super) fn terminal(draft: &mut Draft, config: &Config, request: &Request, bi
 
 /// What the process is before it is the program. The final capabilities are given back when those of the steps
 /// still have more.
-pub(super) fn attributes(draft: &mut Draft, config: &Config, host: &Host, request: &Request) -> Option<Capabilities> {
+pub(super) fn attributes(
+    draft: &mut Draft,
+    config: &Config,
+    host: &Host,
+    request: &Request,
+    setgroups: Setgroups,
+) -> Option<Capabilities> {
     let process = &config.process;
     labels::keyring(draft, config, host, request);
     if let Some(policy) = &config.memory_policy {
@@ -42,7 +48,7 @@ pub(super) fn attributes(draft: &mut Draft, config: &Config, host: &Host, reques
         draft.step_at("/process/noNewPrivileges", Step::NoNewPrivileges);
     }
     let privileged = filter(config).is_some() && !process.no_new_privileges;
-    let widened = identity::plan(draft, config, host, privileged);
+    let widened = identity::plan(draft, config, host, setgroups, privileged);
     if !process.env.iter().any(|variable| variable.starts_with("HOME=")) {
         draft.step_at("/process/user/uid", Step::Home { uid: process.user.uid });
     }
@@ -116,11 +122,21 @@ pub(super) fn last_steps(
     Ok(())
 }
 
+/// What a parent without privileges cannot do: its child's files of /proc are root's as soon as it is not dumpable.
+pub(super) fn own_tunes(draft: &mut Draft, config: &Config, host: &Host, request: &Request) {
+    if let Some(value) = config.process.oom_score_adj.filter(|_| !host.is_privileged()) {
+        let score = OomScoreAdj { value, or_warn: request.rootless };
+        draft.step_at("/process/oomScoreAdj", Step::OomScoreAdj(score));
+    }
+}
+
 /// By pid: the score at once, the scheduler last (a deadline task can neither fork nor be moved).
-pub(super) fn tunes(config: &Config) -> (Vec<TuneEntry>, Vec<TuneEntry>) {
+pub(super) fn tunes(config: &Config, host: &Host, request: &Request) -> (Vec<TuneEntry>, Vec<TuneEntry>) {
     let process = &config.process;
     let entry = |tune, pointer: &str| TuneEntry { tune, pointer: pointer.to_owned() };
-    let score = process.oom_score_adj.map(|value| entry(Tune::OomScoreAdj { value }, "/process/oomScoreAdj"));
+    let score = process.oom_score_adj.filter(|_| host.is_privileged());
+    let tune = |value| Tune::OomScoreAdj(OomScoreAdj { value, or_warn: request.rootless });
+    let score = score.map(|value| entry(tune(value), "/process/oomScoreAdj"));
     let io = process.io_priority.map(|priority| entry(Tune::IoPriority(priority), "/process/ioPriority"));
     let scheduler = process.scheduler.map(|scheduler| entry(Tune::Scheduler(scheduler), "/process/scheduler"));
     (score.into_iter().collect(), io.into_iter().chain(scheduler).collect())

@@ -5,7 +5,10 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::config::IdMapping;
+
 use super::Plan;
+use super::step::WriteMaps;
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,6 +38,15 @@ impl fmt::Display for Plan {
             writeln!(f, "parent   open {id}: {}", line(asset, "asset"))?;
         }
         writeln!(f, "parent   clone3 {}", line(&self.spawn, ""))?;
+        if let Some(WriteMaps { maps, how }) = &self.id_maps {
+            let list = |list: &[IdMapping]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            writeln!(
+                f,
+                "parent   id-maps uids: {}; gids: {}; {how:?} (/linux/uidMappings)",
+                list(&maps.uids),
+                list(&maps.gids)
+            )?;
+        }
         for tune in &self.after_clone {
             writeln!(f, "parent   {}", line(tune, "tune"))?;
         }

@@ -3,16 +3,21 @@
 //! What is not in a step does not exist for the init. A step holds no policy: every choice was made when
 //! the plan was.
 
+mod trees;
+mod users;
+
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 pub use crate::config::{
-    Capabilities, Cpus, DeviceKind, IoPriority, Landlock, MemoryPolicy, MountData, PathAccess, Propagation,
+    Capabilities, Cpus, DeviceKind, IdMaps, IoPriority, Landlock, MemoryPolicy, MountData, PathAccess, Propagation,
     PropagationKind, Rlimit, Scheduler, Sysctl, TimeOffset,
 };
 pub use crate::hooks::Hook;
 pub use crate::seccomp::Instruction;
+pub use trees::{SymlinkRule, TreeIdmap};
+pub use users::{MapWriter, OomScoreAdj, Setgroups, WriteMaps};
 
 /// Which of the plan's assets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -28,6 +33,11 @@ pub enum Asset {
         recursive: bool,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         attributes: Vec<Attributes>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        idmap: Option<TreeIdmap>,
+        /// A symlink at `path` is what is copied, not what it leads to.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        nofollow: bool,
         /// It must be a procfs: only that may be bound on /proc.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         procfs: bool,
@@ -36,11 +46,25 @@ pub enum Asset {
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         late: bool,
     },
-    /// A detached copy of the host's /dev/null, proved to be device 1:3 (CVE-2025-31133).
-    Null,
+    /// A detached copy of a device of the host's, proved to be just that: of /dev/null, for masks (CVE-2025-31133),
+    /// and of those that a user namespace cannot make.
+    Device {
+        path: PathBuf,
+        kind: DeviceKind,
+        major: u32,
+        minor: u32,
+        /// As of a tree.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        late: bool,
+    },
     Namespace {
         path: PathBuf,
         kind: NamespaceKind,
+    },
+    /// A user namespace that nobody is in: it says who is who in id-mapped mounts.
+    IdMap {
+        #[serde(flatten)]
+        maps: IdMaps,
     },
     /// The connection to which the terminal's master goes.
     ConsoleSocket {
@@ -120,6 +144,10 @@ pub struct Spawn {
     pub join_pid: Option<AssetId>,
     /// The child is born in its cgroup (v2).
     pub into_cgroup: bool,
+    /// Or, where the caller may not put it there, in the caller's: the user's systemd has made the container's cgroup,
+    /// and who is not below that systemd cannot join it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub or_outside: bool,
     /// The CPUs on which the parent clones, and so those on which the child begins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Cpus>,
@@ -129,7 +157,7 @@ pub struct Spawn {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "tune", rename_all = "kebab-case")]
 pub enum Tune {
-    OomScoreAdj { value: i32 },
+    OomScoreAdj(OomScoreAdj),
     Scheduler(Scheduler),
     IoPriority(IoPriority),
 }
@@ -160,6 +188,7 @@ pub enum Step {
     },
     /// A session of its own: no controlling terminal, no job control of the caller's.
     Setsid,
+    OomScoreAdj(OomScoreAdj),
     /// Neither ptrace(2) nor /proc/PID lets anybody without the host's privileges in, until the execve.
     NotDumpable,
     /// Write `0` into `tasks` of each of these cgroup v1 directories.
@@ -185,6 +214,20 @@ pub enum Step {
     Reborn {
         /// Descriptors from 3 on that the program is to have.
         preserve: u32,
+        /// In new ones of these, which belong to the user namespace entered before or made now.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        namespaces: Vec<NamespaceKind>,
+    },
+    /// Be the root of the user namespace. What is made from here on belongs to it.
+    BecomeRoot {
+        setgroups: Setgroups,
+    },
+    /// What follows uses the host's procfs: in a user namespace none can be mounted once parts of the container's own are
+    /// masked, nor for a pid namespace that belongs to another.
+    HostProc,
+    /// Open a late asset now, while the host's paths can be seen.
+    Open {
+        asset: AssetId,
     },
     Unshare {
         namespaces: Vec<NamespaceKind>,
@@ -275,6 +318,8 @@ pub enum Step {
         gid: u32,
         groups: Vec<u32>,
         keep: bool,
+        #[serde(skip_serializing_if = "Setgroups::is_allowed")]
+        setgroups: Setgroups,
     },
     BoundingSet {
         keep: u64,
@@ -317,6 +362,8 @@ pub enum Step {
 pub enum Event {
     /// The process exists; the parent has systemd put it into its cgroup.
     Unplaced,
+    /// The user namespace exists; the parent writes its maps.
+    Unmapped,
     /// The namespaces exist and all is mounted; the root is not yet changed.
     Mounted,
     /// Only the start is missing.
@@ -342,6 +389,8 @@ pub enum MountWhat {
     Fs(FsMount),
     Tree {
         tree: AssetId,
+        #[serde(skip_serializing_if = "SymlinkRule::is_default")]
+        symlinks: SymlinkRule,
     },
     /// A tmpfs with one bind of the container's directory for each hierarchy, and `links` for co-mounted controllers.
     CgroupV1 {
@@ -372,6 +421,9 @@ pub struct FsMount {
     pub tmpcopyup: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<FsLabel>,
+    /// Bound in its place when the kernel refuses it, as it does where another user namespace owns what it shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub else_bind: Option<AssetId>,
 }
 
 /// How SELinux gets to know the label of a file system's files.
@@ -421,8 +473,25 @@ pub struct Device {
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
+    #[serde(skip_serializing_if = "DeviceHow::is_mknod")]
+    pub how: DeviceHow,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
+}
+
+/// How a device comes to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceHow {
+    Mknod,
+    /// The host's own is bound: in a user namespace mknod(2) is refused. It keeps its mode and owner.
+    Bind(AssetId),
+}
+
+impl DeviceHow {
+    fn is_mknod(&self) -> bool {
+        *self == Self::Mknod
+    }
 }
 
 /// A filter to be loaded. With SECCOMP_FILTER_FLAG_NEW_LISTENER the notification fd goes to the parent.
@@ -470,12 +539,16 @@ impl Step {
         match self {
             Self::Barrier { .. } => "barrier",
             Self::Setsid => "setsid",
+            Self::OomScoreAdj(_) => "oom-score-adj",
             Self::NotDumpable => "not-dumpable",
             Self::JoinCgroup { .. } => "join-cgroup",
             Self::Affinity { .. } => "affinity",
             Self::JoinNamespace { .. } => "join-namespace",
             Self::EnterNamespaces { .. } => "enter-namespaces",
             Self::Reborn { .. } => "reborn",
+            Self::BecomeRoot { .. } => "become-root",
+            Self::HostProc => "host-proc",
+            Self::Open { .. } => "open",
             Self::Unshare { .. } => "unshare",
             Self::EnterTimeNamespace { .. } => "enter-time-namespace",
             Self::Loopback => "loopback",

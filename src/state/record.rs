@@ -33,6 +33,9 @@ pub struct Record {
     /// Its pid namespace is its own: when the init is gone, so is everything in it.
     #[serde(default)]
     pub own_pid_namespace: bool,
+    /// It has a user namespace that its config.json does not ask for: its creator had no privileges.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mapped: bool,
     /// A process of it gets no session keyring of the container's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_new_keyring: bool,

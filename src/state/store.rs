@@ -2,10 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, open, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat, flock, fstat, lstat, mkdirat, open, openat, renameat,
+    unlinkat,
+};
 use rustix::io::Errno;
 
 use crate::cgroup::freezer;
@@ -60,20 +64,17 @@ impl Store {
     pub fn claim(&self, id: &str) -> Result<Option<Entry>> {
         id::check(id)?;
         let path = self.root.join(id);
-        let make = || mkdirat(CWD, &path, Mode::from_raw_mode(0o711));
-        let made = match make() {
-            Err(Errno::NOENT) => {
-                std::fs::create_dir_all(&self.root).call(|| format!("mkdir {}", self.root.display()))?;
-                make()
-            }
-            result => result,
-        };
-        match made {
+        if !self.is_trusted()? {
+            // whatever the caller's umask, nobody else's to write to
+            let make = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.root);
+            make.call(|| format!("mkdir {}", self.root.display())).map_err(own_place)?;
+        }
+        match mkdirat(CWD, &path, Mode::from_raw_mode(0o711)) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Ok(None),
-            Err(errno) => return Err(errno).call(|| format!("mkdir {}", path.display())),
+            Err(errno) => return Err(errno).call(|| format!("mkdir {}", path.display())).map_err(own_place),
         }
-        let entry = self.enter(id)?;
+        let entry = self.open(id)?;
         if !entry.try_lock()? {
             entry.lock()?;
         }
@@ -84,19 +85,60 @@ impl Store {
     /// Opens the directory of a container.
     ///
     /// # Errors
-    /// `container ID does not exist`.
+    /// `container ID does not exist`; it is somebody else's.
     pub fn enter(&self, id: &str) -> Result<Entry> {
         id::check(id)?;
-        let path = self.root.join(id);
-        match open(&path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(directory) => Ok(Entry { id: id.to_owned(), path, directory }),
-            Err(Errno::NOENT) => Err(Error::new(format!("container {id:?} does not exist"))),
-            Err(errno) => Err(errno).call(|| format!("open {}", path.display())),
+        if !self.is_trusted()? {
+            return Err(Error::new(format!("container {id:?} does not exist")));
         }
+        self.open(id)
+    }
+
+    /// In a root that was looked at.
+    fn open(&self, id: &str) -> Result<Entry> {
+        let path = self.root.join(id);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = match open(&path, flags, Mode::empty()) {
+            Ok(directory) => directory,
+            Err(Errno::NOENT) => return Err(Error::new(format!("container {id:?} does not exist"))),
+            Err(errno) => return Err(errno).call(|| format!("open {}", path.display())),
+        };
+        // in a root like /tmp everybody can make one
+        check_owner(&fstat(&directory).call(|| "fstat".to_owned())?, &path)?;
+        Ok(Entry { id: id.to_owned(), path, directory })
+    }
+
+    /// What a record says is done: its hooks run as the caller, its processes and cgroups are ended. So nobody else
+    /// may write one. False: there is no root.
+    ///
+    /// # Errors
+    /// The root is somebody else's, or a link of somebody else's, or everybody may rename what is in it.
+    fn is_trusted(&self) -> Result<bool> {
+        let call = || format!("stat {}", self.root.display());
+        let mut stat = match lstat(&self.root) {
+            Err(Errno::NOENT) => return Ok(false),
+            stat => stat.call(call)?,
+        };
+        check_owner(&stat, &self.root)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            stat = match rustix::fs::stat(&self.root) {
+                Err(Errno::NOENT) => return Ok(false),
+                stat => stat.call(call)?,
+            };
+            check_owner(&stat, &self.root)?;
+        }
+        let mode = Mode::from_raw_mode(stat.st_mode);
+        if mode.contains(Mode::WOTH) && !mode.contains(Mode::SVTX) {
+            return Err(untrusted(&self.root, "everybody may change it"));
+        }
+        Ok(true)
     }
 
     /// All ids, sorted. A directory on its way out is none.
     pub fn ids(&self) -> Result<Vec<String>> {
+        if !self.is_trusted()? {
+            return Ok(Vec::new());
+        }
         let entries = match std::fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -115,11 +157,14 @@ impl Store {
 
     /// Whether there is anything by that name.
     pub fn has(&self, id: &str) -> bool {
-        rustix::fs::lstat(self.root.join(id)).is_ok()
+        lstat(self.root.join(id)).is_ok()
     }
 
     /// Finishes a removal that was interrupted. False: there was none.
     pub fn bury(&self, id: &str) -> Result<bool> {
+        if !self.is_trusted()? {
+            return Ok(false);
+        }
         let dead = self.dead(id);
         match std::fs::remove_dir_all(&dead) {
             Ok(()) => Ok(true),
@@ -131,6 +176,26 @@ impl Store {
     fn dead(&self, id: &str) -> PathBuf {
         self.root.join(format!(".{id}.dead"))
     }
+}
+
+fn own_place(error: Error) -> Error {
+    match error.errno() {
+        Some(libc::EACCES | libc::EPERM) => error.hint("set XDG_RUNTIME_DIR or --root to a directory of your own"),
+        _ => error,
+    }
+}
+
+/// The caller's own, or root's.
+fn check_owner(stat: &Stat, path: &Path) -> Result<()> {
+    if stat.st_uid == 0 || stat.st_uid == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    Err(untrusted(path, &format!("it belongs to uid {}", stat.st_uid)))
+}
+
+fn untrusted(path: &Path, why: &str) -> Error {
+    let text = format!("the state of containers cannot be trusted in {}: {why}", path.display());
+    Error::new(text).path(path).hint("--root names another directory")
 }
 
 /// `.ID.dead`: renamed to be removed.

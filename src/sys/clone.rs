@@ -4,10 +4,12 @@ use std::convert::Infallible;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::thread::UnshareFlags;
 
-use super::outcome;
+use super::{outcome, pidfd};
 
 /// Linux 5.7; libc has it for glibc only.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -54,10 +56,12 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>, child: impl FnOnce() -
     made.ok_or(Errno::CHILD)
 }
 
-/// A fork whose child is this process's sibling: it is the parent's of this one to wait for. None: this is it.
-pub fn sibling() -> Result<Option<Child>, Errno> {
+/// A fork whose child is this process's sibling: it is the parent's of this one to wait for. `flags` are CLONE_NEW*
+/// bits. None: this is it.
+pub fn sibling(flags: u64) -> Result<Option<Child>, Errno> {
+    check(flags)?;
     // the signal is that of this process
-    fork(libc::CLONE_PARENT as u64, 0, None)
+    fork(flags | libc::CLONE_PARENT as u64, 0, None)
 }
 
 fn fork(flags: u64, signal: i32, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Child>, Errno> {
@@ -73,13 +77,57 @@ fn fork(flags: u64, signal: i32, cgroup: Option<BorrowedFd<'_>>) -> Result<Optio
     }
     // SAFETY: without CLONE_VM and a stack this is a fork: the child gets a copy of the address space.
     // The process has one thread, so no lock is held by a thread that the child lacks.
-    let pid = outcome(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) })?;
+    let pid = match outcome(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) }) {
+        Err(errno @ (Errno::NOSYS | Errno::PERM)) => return fork_filtered(flags, signal, cgroup, errno),
+        result => result?,
+    };
     if pid == 0 {
         return Ok(None);
     }
     // SAFETY: with CLONE_PIDFD the kernel stored a new fd that nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Some(Child { pid: pid as i32, pidfd }))
+}
+
+/// By clone(2): a seccomp filter cannot look into the arguments of clone3(2), so that many answer it with an error of
+/// their own (`refused`), Docker's among them. The child waits until this process has put it into its cgroup.
+fn fork_filtered(
+    flags: u64,
+    signal: i32,
+    cgroup: Option<BorrowedFd<'_>>,
+    refused: Errno,
+) -> Result<Option<Child>, Errno> {
+    if flags & CLONE_NEWTIME as u64 != 0 {
+        // here it would be a part of the signal
+        return Err(refused);
+    }
+    let gate = cgroup.map(|_| pipe_with(PipeFlags::CLOEXEC)).transpose()?;
+    let mut pidfd: RawFd = -1;
+    let flags = flags | (libc::CLONE_PIDFD | signal) as u64;
+    let (first, second) = if cfg!(target_arch = "s390x") { (0, flags) } else { (flags, 0) };
+    // SAFETY: as in `fork`; with CLONE_PIDFD the third argument is where the new fd goes.
+    let pid = outcome(unsafe { libc::syscall(libc::SYS_clone, first, second, &raw mut pidfd, 0_u64, 0_u64) })?;
+    if pid == 0 {
+        if let Some((wait, open)) = gate {
+            drop(open);
+            let _ = rustix::io::read(&wait, &mut [0]);
+        }
+        return Ok(None);
+    }
+    // SAFETY: with CLONE_PIDFD the kernel stored a new fd that nobody else owns.
+    let child = Child { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } };
+    if let Some(Err(errno)) = cgroup.map(|cgroup| enter(cgroup, child.pid)) {
+        // before it can go on
+        pidfd::send_signal(&child.pidfd, libc::SIGKILL)?;
+        pidfd::wait(&child.pidfd)?;
+        return Err(errno);
+    }
+    Ok(Some(child))
+}
+
+fn enter(cgroup: BorrowedFd<'_>, pid: i32) -> Result<(), Errno> {
+    let procs = openat(cgroup, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(procs, pid.to_string().as_bytes()).map(drop)
 }
 
 /// unshare(2) with CLONE_NEW* bits.
@@ -105,6 +153,17 @@ pub fn exit(status: i32) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_on_clone3_is_no_hindrance() {
+        let child = match fork_filtered(0, libc::SIGCHLD, None, Errno::NOSYS).expect("clone") {
+            Some(child) => child,
+            None => exit(7),
+        };
+        assert_eq!(pidfd::wait(&child.pidfd), Ok(7));
+        let refused = fork_filtered(CLONE_NEWTIME as u64, libc::SIGCHLD, None, Errno::NOSYS);
+        assert_eq!(refused.expect_err("no child"), Errno::NOSYS);
+    }
 
     #[test]
     fn only_namespaces_can_be_asked_for() {

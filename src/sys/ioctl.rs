@@ -1,11 +1,23 @@
 //! ioctls without a wrapper elsewhere.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::outcome;
+
+/// The user namespace that owns the namespace behind `fd`: ioctl_ns(2), Linux 4.9.
+///
+/// # Errors
+/// EPERM: it is not this process's own, nor one below that.
+pub fn owner(fd: impl AsFd) -> Result<OwnedFd, Errno> {
+    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    // SAFETY: NS_GET_USERNS takes no argument.
+    let owner = outcome(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), NS_GET_USERNS as _) }.into())?;
+    // SAFETY: the kernel has just made this fd, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(owner as RawFd) })
+}
 
 /// Sets the loopback interface of this network namespace up: netdevice(7).
 pub fn loopback_up() -> Result<(), Errno> {

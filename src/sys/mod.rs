@@ -14,6 +14,7 @@ pub mod ioctl;
 pub mod key;
 pub mod mempolicy;
 pub mod mount;
+pub mod mountinfo;
 pub mod pidfd;
 pub mod proc;
 pub mod root;

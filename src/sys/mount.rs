@@ -30,15 +30,29 @@ pub struct SetAttr {
 
 /// Changes the mount whose root `mount` is (Linux 5.12).
 pub fn set_attr(mount: impl AsFd, change: SetAttr) -> Result<(), Errno> {
-    set_attr_at(mount.as_fd(), c"", change)
+    set_attr_at(mount.as_fd(), c"", change, None)
 }
 
-fn set_attr_at(directory: BorrowedFd<'_>, path: &CStr, change: SetAttr) -> Result<(), Errno> {
+/// Makes the files of a detached mount belong to whom the user namespace `users` says, for good (Linux 5.12).
+///
+/// # Errors
+/// EINVAL: its file system cannot do that; EPERM: it is id-mapped already, or its file system or `users` is not ours.
+pub fn set_idmap(mount: impl AsFd, users: BorrowedFd<'_>, recursive: bool) -> Result<(), Errno> {
+    let change = SetAttr { set: libc::MOUNT_ATTR_IDMAP, recursive, ..SetAttr::default() };
+    set_attr_at(mount.as_fd(), c"", change, Some(users))
+}
+
+fn set_attr_at(
+    directory: BorrowedFd<'_>,
+    path: &CStr,
+    change: SetAttr,
+    users: Option<BorrowedFd<'_>>,
+) -> Result<(), Errno> {
     let attr = libc::mount_attr {
         attr_set: change.set,
         attr_clr: change.clear,
         propagation: change.propagation,
-        userns_fd: 0,
+        userns_fd: users.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
     let flags = libc::AT_EMPTY_PATH | if change.recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: a NUL-terminated path and a mount_attr of the size given, both outliving the call.
@@ -53,6 +67,14 @@ fn set_attr_at(directory: BorrowedFd<'_>, path: &CStr, change: SetAttr) -> Resul
         )
     })
     .map(drop)
+}
+
+/// As [`clone_tree`] of one mount or all; with `nofollow` a symlink at `path` is what is copied.
+pub fn clone_entry(path: &str, recursive: bool, nofollow: bool) -> Result<OwnedFd, Errno> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    flags.set(OpenTreeFlags::AT_SYMLINK_NOFOLLOW, nofollow);
+    open_tree(CWD, path, flags)
 }
 
 /// A detached copy of what is mounted at `path` below `dir`: a bind mount that is nowhere yet.
@@ -76,7 +98,7 @@ pub fn attach_at(mount: impl AsFd, dir: BorrowedFd<'_>, name: &str) -> Result<()
 
 /// As [`set_attr`], of the mount at the root directory of this process.
 pub fn set_attr_of_root(change: SetAttr) -> Result<(), Errno> {
-    set_attr_at(CWD, c"/", change)
+    set_attr_at(CWD, c"/", change, None)
 }
 
 /// A failed step of making a file system, with what the kernel's log of that context says.

@@ -42,6 +42,9 @@ pub struct Stat {
     pub start_time: u64,
 }
 
+/// linux/magic.h
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+
 /// Of the flags in /proc/PID/stat: the kernel's sched.h.
 const PF_EXITING: u64 = 4;
 
@@ -112,10 +115,29 @@ impl Proc {
         fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map(Self)
     }
 
+    /// The host's own, before the root is entered. Where none can be mounted this is the next best: nothing of the
+    /// container is in it, and whatever is mounted over its files is not written to.
+    pub fn of_host() -> Result<Self, Errno> {
+        let root = open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        if rustix::fs::fstatfs(&root)?.f_type as u64 == PROC_SUPER_MAGIC { Ok(Self(root)) } else { Err(Errno::NOENT) }
+    }
+
+    /// The number that this process has in it.
+    pub fn own_number(&self) -> Result<String, Errno> {
+        let link = rustix::fs::readlinkat(&self.0, "self", Vec::new())?;
+        Ok(link.to_string_lossy().into_owned())
+    }
+
     /// Opens `path` below it for writing: no symlink, nothing outside.
     pub fn open_for_writing(&self, path: &str) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
         openat2(&self.0, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
+    }
+}
+
+impl AsFd for Proc {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -30,7 +30,8 @@ pub fn read_all_but(kept: &[i32]) -> Result<OwnedFd, Errno> {
     let mask = kept.iter().fold(u64::MAX, |mask, signal| mask & !(1 << (signal - 1)));
     // SAFETY: both calls read eight bytes, which are there.
     unsafe {
-        outcome(libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, 0, size_of_val(&mask)))?;
+        let old = std::ptr::null_mut::<u64>();
+        outcome(libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, old, size_of_val(&mask)))?;
         let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
         let fd = outcome(libc::syscall(libc::SYS_signalfd4, -1, &raw const mask, size_of_val(&mask), flags))?;
         Ok(OwnedFd::from_raw_fd(fd as RawFd))

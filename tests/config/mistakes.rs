@@ -189,6 +189,90 @@ fn mistakes_of_scheduling() {
     wrong(json!({"policy": "SCHED_BATCH", "flags": ["X"]}), "flags/0", "one of");
 }
 
+/// A container with a user namespace, changed.
+fn mapped(edits: &[(&str, Value)]) -> Vec<(&'static str, Value)> {
+    let ids = || json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
+    let mut all = vec![
+        ("/linux/namespaces/-", json!({"type": "user"})),
+        ("/linux/uidMappings", ids()),
+        ("/linux/gidMappings", ids()),
+    ];
+    all.extend(edits.iter().map(|(pointer, value)| (String::leak((*pointer).to_owned()) as &str, value.clone())));
+    all
+}
+
+#[test]
+fn mistakes_of_id_mappings() {
+    let wrong = |edits: &[(&str, Value)], pointer: &str, words: &str| refused_with(&mapped(edits), pointer, words);
+    let map = |container: u64, host: u64, size: u64| json!({"containerID": container, "hostID": host, "size": size});
+    let uids = |list: Value| [("/linux/uidMappings", list)];
+    assert!(parse(&with(&mapped(&[]))).is_ok());
+    for key in ["/linux/uidMappings", "/linux/gidMappings"] {
+        let kind = &key[7..10];
+        wrong(&[(key, json!([]))], key, &format!("no {kind} mappings found"));
+        wrong(&[(key, Value::Null)], key, &format!("no {kind} mappings found"));
+        wrong(&[(key, json!([map(1, 0, 9)]))], key, "must map the container's root, id 0");
+        wrong(&[(key, json!([map(0, 1, 0)]))], &format!("{key}/0/size"), "must be at least 1: 0");
+        let overflow = json!([map(0, 9, 9), map(9, 4_294_967_290, 6)]);
+        wrong(&[(key, overflow)], &format!("{key}/1/hostID"), "6 ids to end below 4294967295: 4294967290");
+        let overflow = json!([map(0, 9, 9), map(4_294_967_295, 20, 1)]);
+        wrong(&[(key, overflow)], &format!("{key}/1/containerID"), "1 ids to end below 4294967295: 4294967295");
+        let overlap = json!([map(0, 100, 10), map(20, 200, 5), map(9, 300, 2)]);
+        wrong(&[(key, overlap)], &format!("{key}/2/containerID"), "free of overlap with mapping 0: 9");
+        let overlap = json!([map(0, 100, 10), map(20, 200, 5), map(10, 204, 2)]);
+        wrong(&[(key, overlap)], &format!("{key}/2/hostID"), "free of overlap with mapping 1: 204");
+        let many = |size: u64| (0..size).map(|n| map(n, n, 1)).collect::<Vec<_>>();
+        wrong(&[(key, json!(many(341)))], key, "must be at most 340 mappings: 341");
+        assert!(parse(&with(&mapped(&[(key, json!(many(340)))]))).is_ok());
+        let long = |size: u64| (0..size).map(|n| map(n, 4_000_000_000 + n, 1)).collect::<Vec<_>>();
+        wrong(&[(key, json!(long(300)))], key, "must be at most 4095 bytes long");
+    }
+    wrong(&uids(json!([map(0, 0, 4_294_967_296)])), "/linux/uidMappings/0/size", "from 0 to 4294967295");
+    wrong(&uids(json!([{"containerID": -1, "hostID": 0, "size": 1}])), "/linux/uidMappings/0/containerID", "from 0 to");
+}
+
+#[test]
+fn who_is_not_mapped_is_nobody_in_the_container() {
+    let wrong = |edits: &[(&str, Value)], pointer: &str, words: &str| refused_with(&mapped(edits), pointer, words);
+    let user = |uid: u32, gid: u32, groups: Value| {
+        [("/process/user", json!({"uid": uid, "gid": gid, "additionalGids": groups}))]
+    };
+    assert!(parse(&with(&mapped(&user(999, 999, json!([0, 5]))))).is_ok());
+    wrong(&user(1000, 0, json!([])), "/process/user/uid", "an id that linux.uidMappings maps: 1000");
+    wrong(&user(0, 1000, json!([])), "/process/user/gid", "an id that linux.gidMappings maps: 1000");
+    wrong(&user(0, 0, json!([5, 1000])), "/process/user/additionalGids/1", "linux.gidMappings maps: 1000");
+    let device = |kind: &str| json!([{"path": "/dev/x", "type": kind, "major": 1, "minor": 3, "uid": 1000}]);
+    wrong(&[("/linux/devices", device("p"))], "/linux/devices/0/uid", "linux.uidMappings maps: 1000");
+    // bound, it is whose it is on the host
+    assert!(parse(&with(&mapped(&[("/linux/devices", device("c"))]))).is_ok());
+    let mount = |kind: &str, option: &str| {
+        [("/mounts/-", json!({"destination": "/x", "type": kind, "source": "x", "options": ["nosuid", option]}))]
+    };
+    wrong(&mount("tmpfs", "uid=1000"), "/mounts/7/options/1", "linux.uidMappings maps: 1000");
+    wrong(&mount("tmpfs", "gid=1000"), "/mounts/7/options/1", "linux.gidMappings maps: 1000");
+    wrong(&mount("devpts", "uid=1000"), "/mounts/7/options/1", "linux.uidMappings maps: 1000");
+    let config = parse(&with(&mapped(&mount("devpts", "gid=1000")))).unwrap();
+    assert!(config.warnings.iter().any(|warning| warning.starts_with("gid= is left out of the devpts")));
+    assert!(!config.mounts.last().unwrap().options.data.iter().any(|data| data.key == "gid"));
+}
+
+/// A namespace that is joined has its maps; to say them again is allowed, and both.
+#[test]
+fn mappings_of_a_joined_user_namespace() {
+    let joined = |edits: &[(&str, Value)]| {
+        let mut all = mapped(edits);
+        all[0] = ("/linux/namespaces/-", json!({"type": "user", "path": "/proc/9/ns/user"}));
+        all
+    };
+    let none = [("/linux/uidMappings", Value::Null), ("/linux/gidMappings", Value::Null)];
+    assert!(parse(&with(&joined(&[]))).is_ok() && parse(&with(&joined(&none))).is_ok());
+    refused_with(&joined(&none[..1]), "/linux/uidMappings", "must be given together");
+    refused_with(&joined(&none[1..]), "/linux/gidMappings", "must be given together");
+    let user = ("/process/user", json!({"uid": 5000, "gid": 0}));
+    refused_with(&joined(std::slice::from_ref(&user)), "/process/user/uid", "linux.uidMappings maps: 5000");
+    assert!(parse(&with(&joined(&[none[0].clone(), none[1].clone(), user]))).is_ok());
+}
+
 #[test]
 fn mistakes_of_namespaces() {
     let without = |kind: &str| {
@@ -199,18 +283,6 @@ fn mistakes_of_namespaces() {
     let calm = [("/linux/maskedPaths", Value::Null), ("/linux/readonlyPaths", Value::Null), ("/hostname", Value::Null)];
     refused("/linux/namespaces/-", json!({"type": "pid"}), "/linux/namespaces/6/type", "given once only: \"pid\"");
     refused("/linux/namespaces/0/path", json!("proc/1/ns/pid"), "", "must be an absolute path: \"proc/1/ns/pid\"");
-    refused(
-        "/linux/namespaces/-",
-        json!({"type": "user"}),
-        "/linux/namespaces/6",
-        "user namespaces are not supported yet",
-    );
-    refused(
-        "/linux/namespaces/-",
-        json!({"type": "user", "path": "/x"}),
-        "/linux/namespaces/6",
-        "user namespaces are not supported yet",
-    );
     refused(
         "/linux/uidMappings",
         json!([{"containerID": 0, "hostID": 0, "size": 1}]),

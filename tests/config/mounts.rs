@@ -69,6 +69,12 @@ fn mistakes_of_mounts() {
         "idmap=uids=0-0-1-1;gids=0-0-1",
         "idmap=uids=0-0-10#5-20-1;gids=0-0-1",
         "idmap=uids=@0-0-1;gids=0-0-1",
+        "idmap=uids=0-0-1;gids=@@0-0-1",
+        "idmap=uids=0-0-0;gids=0-0-1",
+        "idmap=uids=-1-0-1;gids=0-0-1",
+        "idmap=uids=0-0-1;gids=0-4294967295-1",
+        "idmap=uids=0-0-1;gids=0-0-1;pids=0-0-1",
+        "ridmap=uids=0-0-1",
     ] {
         wrong(bind(json!({"options": ["bind", text]})), "/options/1", "idmap");
     }
@@ -109,12 +115,12 @@ fn kinds_of_mounts() {
     );
     let idmap = mapped.options.idmap.unwrap();
     assert!(idmap.recursive);
-    assert_eq!(idmap.uid_mappings, [IdMapping { container_id: 0, host_id: 5, size: 10 }]);
+    assert_eq!(idmap.maps.uids, [IdMapping { container_id: 0, host_id: 5, size: 10 }]);
     let (mapped, _) = mount(
         json!({"destination": "/x", "source": "/y", "options": ["bind", "idmap=uids=0-1-10#10-11-10;gids=0-3-10"]}),
     );
     let idmap = mapped.options.idmap.unwrap();
-    assert_eq!((idmap.uid_mappings.len(), idmap.gid_mappings[0].host_id, idmap.recursive), (2, 3, false));
+    assert_eq!((idmap.maps.uids.len(), idmap.maps.gids[0].host_id, idmap.recursive), (2, 3, false));
     let (_, warnings) = mount(json!({"destination": "/x", "source": "/y", "options": ["bind", "sync", "tmpcopyup"]}));
     assert_eq!(warnings[0], "mounts[2]: sync has no effect on a bind mount");
     assert_eq!(warnings[1], "mounts[2]: tmpcopyup has no effect on anything but a tmpfs");
@@ -203,12 +209,20 @@ fn every_other_word() {
         assert_eq!(parsed(&[word]), Default::default(), "{word}");
     }
     assert!(parsed(&["tmpcopyup"]).tmpcopyup);
-    assert!(parsed(&["dest-nofollow"]).dest_nofollow);
-    let bind = mount(json!({"destination": "/x", "source": "/y", "options": ["bind", "src-nofollow", "copy-symlink"]}))
-        .0
-        .options;
-    assert!(bind.src_nofollow && bind.copy_symlink && !bind.dest_nofollow);
-    refused("/mounts/3/options", json!(["copy-symlink"]), "", "bind mounts only");
+    let bind = |words: &[&str]| {
+        let words: Vec<&str> = ["bind"].iter().chain(words).copied().collect();
+        let options = mount(json!({"destination": "/x", "source": "/y", "options": words})).0.options;
+        (options.src_nofollow, options.dest_nofollow, options.copy_symlink)
+    };
+    assert_eq!(bind(&["src-nofollow", "dest-nofollow"]), (true, true, false));
+    assert_eq!(bind(&["copy-symlink"]), (false, false, true));
+    for word in ["src-nofollow", "dest-nofollow", "copy-symlink"] {
+        refused("/mounts/3/options", json!([word]), "", "bind mounts only");
+    }
+    for word in ["src-nofollow", "dest-nofollow"] {
+        let both = json!({"destination": "/x", "source": "/y", "options": ["bind", word, "copy-symlink"]});
+        refused("/mounts/2", both, "/mounts/2/options", "cannot go with");
+    }
 }
 
 #[test]

@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
+use ferrun::config::Config;
 use ferrun::host::Host;
 use ferrun::plan::cgroupfs::place;
 use ferrun::plan::create::create;
-use ferrun::plan::step::{Asset, Capabilities, PropagationKind, Step};
-use ferrun::plan::{Plan, Request};
+use ferrun::plan::step::{Asset, Capabilities, MapWriter, PropagationKind, Step};
+use ferrun::plan::{Manager, Plan, Request};
 use serde_json::{Value, json};
 
-use crate::hosts::{ALL_HOSTS, confined, no_cgroups, v1, v2, v2_root, with_lsms, without_capabilities};
+use crate::hosts::{
+    ALL_HOSTS, confined, nested, no_cgroups, ordinary, v1, v2, v2_root, with_lsms, without_capabilities,
+};
 use crate::{below_systemd, parse, request, source};
 
 fn plan_of(source: &Value, host: &Host) -> Plan {
@@ -181,20 +184,25 @@ fn read_only_file_systems() {
     }
 }
 
+fn is_null(asset: &Asset) -> bool {
+    matches!(asset, Asset::Device { path, major: 1, minor: 3, .. } if path.as_os_str() == "/dev/null")
+}
+
+/// CVE-2023-25809: the host's cgroups are below its /sys.
 #[test]
-fn what_is_not_built_is_refused_with_its_place() {
-    for word in ["copy-symlink", "src-nofollow", "dest-nofollow", "idmap=uids=0-1-2;gids=0-1-2"] {
-        let mut source = source("bare");
-        source["mounts"] = json!([{"destination": "/m", "source": "/s", "options": ["bind", word]}]);
-        let config = parse(&source);
-        match create(&config, &v2(), &request(&config)) {
-            Ok(plan) => assert!(plan.to_string().contains(word), "{word} was dropped: {plan}"),
-            Err(error) => {
-                assert_eq!(error.parts().pointer.as_deref(), Some("/mounts/0/options"), "{error}");
-                assert!(error.to_string().contains("not supported yet"), "{error}");
+fn a_read_only_sys_in_a_user_namespace_is_so_throughout() {
+    let whole = |user: bool, source_path: &str| {
+        let mut source = source(if user { "idmapped-user" } else { "bare" });
+        source["mounts"] = json!([{"destination": "/sys", "source": source_path, "options": ["rbind", "ro"]}]);
+        plan_of(&source, &no_cgroups()).assets.iter().any(|entry| match &entry.asset {
+            Asset::Tree { path, attributes, .. } if path == Path::new(source_path) => {
+                attributes.iter().any(|change| change.recursive && change.set & 1 != 0)
             }
-        }
-    }
+            _ => false,
+        })
+    };
+    assert!(whole(true, "/sys") && whole(true, "/sys/fs"));
+    assert!(!whole(false, "/sys") && !whole(true, "/system"));
 }
 
 /// CVE-2025-31133: /dev/null for masks is an asset of the parent's, never a name in the container.
@@ -202,10 +210,12 @@ fn what_is_not_built_is_refused_with_its_place() {
 fn masks_come_from_the_host() {
     for (_, host) in ALL_HOSTS {
         let plan = plan_of(&source("root"), &host());
-        assert_eq!(plan.assets.iter().filter(|entry| entry.asset == Asset::Null).count(), 1);
+        // in a user namespace there is one more, for /dev
+        let wanted = 1 + usize::from(host().identity.nested);
+        assert_eq!(plan.assets.iter().filter(|entry| is_null(&entry.asset)).count(), wanted);
     }
     let unmasked = plan_of(&source("bare"), &v2());
-    assert!(!unmasked.assets.iter().any(|entry| entry.asset == Asset::Null), "what nobody needs is not opened");
+    assert!(!unmasked.assets.iter().any(|entry| is_null(&entry.asset)), "what nobody needs is not opened");
 }
 
 #[test]
@@ -242,4 +252,42 @@ fn unconfined_without_apparmor_is_not_worth_a_word() {
     assert!(plan_of(&source, &no_cgroups()).warnings.is_empty());
     let plan = plan_of(&source, &with_lsms());
     assert!(plan.to_string().contains("label=exec unconfined"), "{plan}");
+}
+
+/// Who may make no cgroups runs containers without; but a limit that nothing keeps is no limit.
+#[test]
+fn limits_without_cgroups_are_refused() {
+    let mut wanted = source("bare");
+    wanted["linux"]["resources"] = json!({"devices": [{"allow": false, "access": "rwm"}]});
+    let refused = |config: &Config| Request { manager: Manager::Refused, rootless: true, ..request(config) };
+    for host in [v2(), ordinary()] {
+        let config = parse(&wanted);
+        let plan = create(&config, &host, &refused(&config)).unwrap();
+        assert!(plan.placement.directories().is_empty() && plan.limits.devices.is_none() && !plan.spawn.into_cgroup);
+        let mut limited = wanted.clone();
+        limited["linux"]["resources"]["pids"] = json!({"limit": 5});
+        let config = parse(&limited);
+        let error = create(&config, &host, &refused(&config)).unwrap_err();
+        assert_eq!(error.parts().pointer.as_deref(), Some("/linux/resources/pids/limit"), "{error}");
+    }
+}
+
+/// Who maps what: the kernel lets anybody map their own id, privileges map all, and the rest is for the helpers.
+#[test]
+fn maps_are_written_by_whom_the_kernel_lets() {
+    let how = |name: &str, host: Host| plan_of(&source(name), &host).id_maps.map(|maps| maps.how);
+    assert_eq!(how("mapped", v2()), Some(MapWriter::Direct));
+    assert_eq!(how("mapped", nested()), Some(MapWriter::Direct));
+    assert_eq!(how("mapped", ordinary()), Some(MapWriter::Helpers));
+    assert_eq!(how("mapped-guest", ordinary()), Some(MapWriter::OwnIds));
+    assert_eq!(how("mapped-pod", v2()), None);
+    assert_eq!(how("minimal", v2()), None);
+    let config = parse(&{
+        let mut more = source("mapped-guest");
+        more["process"]["user"]["additionalGids"] = json!([0]);
+        more
+    });
+    let error = create(&config, &ordinary(), &request(&config)).unwrap_err();
+    assert_eq!(error.parts().pointer.as_deref(), Some("/process/user/additionalGids"), "{error}");
+    assert!(create(&config, &v2(), &request(&config)).is_ok());
 }

@@ -1,6 +1,6 @@
 //! Machines, by hand.
 
-use ferrun::host::{Cgroups, Hierarchy, Host, Lsm, Systemd};
+use ferrun::host::{Cgroups, Hierarchy, Host, Identity, Lsm, Systemd};
 
 /// CAP_CHOWN to CAP_CHECKPOINT_RESTORE.
 const ALL: u64 = (1 << 41) - 1;
@@ -63,13 +63,26 @@ pub(crate) fn without_capabilities() -> Host {
     Host { capabilities: ALL & !CAP_KILL, ..v2() }
 }
 
+/// Root in a container of ours with a user namespace, or of Podman's without privileges.
+pub(crate) fn nested() -> Host {
+    Host { identity: Identity { nested: true, ..Identity::default() }, ..v2() }
+}
+
+/// Somebody who has logged in.
+pub(crate) fn ordinary() -> Host {
+    let identity = Identity { uid: 1000, gid: 100, nested: false, foreign_mounts: true };
+    Host { identity, capabilities: 0, ..v2() }
+}
+
 pub(crate) type MakeHost = fn() -> Host;
 
-pub(crate) const ALL_HOSTS: [(&str, MakeHost); 6] = [
+pub(crate) const ALL_HOSTS: [(&str, MakeHost); 8] = [
     ("no-cgroups", no_cgroups),
     ("v1", v1),
     ("v2", v2),
     ("v2-root", v2_root),
     ("lsms", with_lsms),
     ("without-capabilities", without_capabilities),
+    ("nested", nested),
+    ("ordinary", ordinary),
 ];

@@ -9,7 +9,7 @@ use ferrun::host::Cgroups;
 use ferrun::plan::cgroupfs::{Hierarchies, Placement};
 use ferrun::plan::create::create;
 use ferrun::plan::exec::exec;
-use ferrun::plan::step::{Asset, AssetId, Device, Entry, Event, Mount, MountWhat, NamespaceKind, Step};
+use ferrun::plan::step::{Asset, AssetId, Device, DeviceHow, Entry, Event, Mount, MountWhat, NamespaceKind, Step};
 use ferrun::plan::{Manager, Plan, Request, Start};
 use serde_json::{Value, json};
 
@@ -176,8 +176,12 @@ fn an_exec_makes_nothing() {
         assert!(made.plan.spawn.namespaces.is_empty(), "{}", made.name);
         // among those who may trace it, who is seen has entered all else already
         let (own_pid, traced) = (!made.config.namespaces.pid.is_host(), made.request.traced);
-        assert_eq!(made.plan.is_reborn(), own_pid && traced, "{}", made.name);
-        assert_eq!(made.plan.spawn.join_pid.is_some(), own_pid && !traced, "{}", made.name);
+        let mapped = !made.config.namespaces.user.is_host();
+        // the right to trace ends with the user namespace; without privileges only a courier gets into the other one
+        let courier = own_pid && if mapped { made.name.contains(" on ordinary,") } else { traced };
+        assert_eq!(made.plan.is_reborn(), courier, "{}", made.name);
+        assert_eq!(made.plan.spawn.join_pid.is_some(), own_pid && !courier, "{}", made.name);
+        assert_eq!(labels.contains(&"become-root"), mapped, "{}", made.name);
         let late = labels.iter().position(|label| *label == "reborn").unwrap_or(usize::MAX);
         assert!(
             !labels.iter().skip(late).any(|label| ["join-cgroup", "enter-namespaces"].contains(label)),
@@ -222,6 +226,38 @@ fn cgroups_are_joined_first() {
     });
 }
 
+/// In a mount namespace that is joined all names are others', those of /proc too.
+#[test]
+fn the_hosts_files_are_used_before_its_mounts_are_left() {
+    let mut joins = 0;
+    for_plans_of_both_kinds(|made| {
+        let leaves = |entry: &Entry| match &entry.step {
+            Step::JoinNamespace { kind, .. } => *kind == NamespaceKind::Mount,
+            Step::EnterNamespaces { namespaces, .. } => namespaces.contains(&NamespaceKind::Mount),
+            Step::PivotRoot | Step::MoveRoot => true,
+            _ => false,
+        };
+        let Some(left) = made.plan.steps.iter().position(leaves) else { return };
+        joins += usize::from(matches!(made.plan.steps[left].step, Step::JoinNamespace { .. }));
+        let later = labels(&made.plan).split_off(left);
+        let of_the_host = ["oom-score-adj", "join-cgroup", "enter-time-namespace", "host-proc", "open"];
+        let wrong = later.iter().find(|label| of_the_host.contains(label));
+        assert_eq!(wrong, None, "{}: {later:?}", made.name);
+    });
+    assert!(joins > 50, "only {joins}");
+}
+
+/// Who may trace whatever it sees must not find a way out in what enters its pid namespace (CVE-2016-9962).
+#[test]
+fn what_is_traced_has_nothing_of_the_host() {
+    let mut traced = 0;
+    for made in EXECED.iter().filter(|made| made.plan.is_reborn() && made.config.namespaces.user.is_host()) {
+        assert!(!labels(&made.plan).contains(&"host-proc"), "{}", made.name);
+        traced += 1;
+    }
+    assert!(traced > 50, "only {traced}");
+}
+
 /// Each namespace is made or joined once, and by exactly one of clone, setns and unshare.
 #[test]
 fn namespaces_are_made_or_joined_once() {
@@ -230,7 +266,7 @@ fn namespaces_are_made_or_joined_once() {
         let mut joined = 0;
         for entry in &made.plan.steps {
             match &entry.step {
-                Step::Unshare { namespaces } => made_new.extend(namespaces),
+                Step::Unshare { namespaces } | Step::Reborn { namespaces, .. } => made_new.extend(namespaces),
                 Step::JoinNamespace { .. } => joined += 1,
                 _ => {}
             }
@@ -366,12 +402,21 @@ fn devices(step: &Step) -> &[Device] {
     }
 }
 
+fn bound(how: DeviceHow) -> Option<AssetId> {
+    match how {
+        DeviceHow::Mknod => None,
+        DeviceHow::Bind(tree) => Some(tree),
+    }
+}
+
 /// The assets that a step takes.
 fn taken(step: &Step) -> Vec<AssetId> {
     match step {
         Step::JoinNamespace { namespace, .. } => vec![*namespace],
         Step::AttachRoot { root, .. } => vec![*root],
-        Step::Mount(Mount { what: MountWhat::Tree { tree }, .. }) => vec![*tree],
+        Step::Mount(Mount { what: MountWhat::Tree { tree, .. }, .. }) => vec![*tree],
+        Step::Mount(Mount { what: MountWhat::Fs(fs), .. }) => fs.else_bind.iter().copied().collect(),
+        Step::Devices { devices, .. } => devices.iter().filter_map(|device| bound(device.how)).collect(),
         Step::Mount(Mount { what: MountWhat::CgroupV1 { hierarchies, .. }, .. }) => {
             hierarchies.iter().map(|hierarchy| hierarchy.tree).collect()
         }
@@ -395,7 +440,7 @@ fn assets_are_taken_once() {
                     (Step::JoinNamespace { kind, .. }, Asset::Namespace { kind: opened, .. }) => kind == opened,
                     (Step::AttachRoot { .. } | Step::Mount(_), Asset::Tree { .. })
                     | (Step::Console { .. }, Asset::ConsoleSocket { .. })
-                    | (Step::MaskedPaths { .. }, Asset::Null)
+                    | (Step::MaskedPaths { .. } | Step::Devices { .. }, Asset::Device { .. })
                     | (Step::AwaitStart { .. }, Asset::StartFifo) => true,
                     _ => false,
                 };
@@ -404,6 +449,13 @@ fn assets_are_taken_once() {
         }
         if let Some(id) = plan.spawn.join_pid {
             uses[id.0] += 1;
+        }
+        for (place, entry) in plan.assets.iter().enumerate() {
+            if let Asset::Tree { idmap: Some(idmap), .. } = &entry.asset {
+                assert!(idmap.users.0 < place, "{}: {entry:?} comes before its user namespace", made.name);
+                // of many trees, and of the init
+                uses[idmap.users.0] = 1;
+            }
         }
         for (entry, uses) in plan.assets.iter().zip(uses) {
             let wanted = usize::from(entry.asset != Asset::FaultFile);
@@ -490,7 +542,7 @@ fn nothing_is_dropped_in_silence() {
 }
 
 /// All configs, each without a mount namespace and what is refused without one.
-fn without_mount_namespace() -> Vec<(String, Value)> {
+pub(crate) fn without_mount_namespace() -> Vec<(String, Value)> {
     let strip = |mut source: Value| {
         let linux = &mut source["linux"];
         linux["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "mount");
@@ -513,19 +565,6 @@ fn without_a_mount_namespace_nothing_is_dropped_in_silence() {
         }
     }
     assert!(all.is_empty(), "{all:#?}");
-}
-
-/// config.md, createContainer hooks: the path is one of the runtime's namespace, and they run before the root
-/// changes.
-#[test]
-fn create_container_hooks_run_before_the_root_changes() {
-    for (_, mut source) in without_mount_namespace() {
-        source["hooks"] = json!({"createContainer": [{"path": "/bin/hook"}]});
-        let config = parse(&source);
-        let labels = labels(&create(&config, &crate::v2(), &crate::request(&config)).unwrap());
-        let place = |label: &str| labels.iter().position(|known| *known == label).unwrap();
-        assert!(place("create-container-hooks") < place("chroot"), "{labels:?}");
-    }
 }
 
 /// A copy of a shared mount is its peer: what the container mounts in it would appear on the host.

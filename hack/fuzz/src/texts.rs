@@ -42,10 +42,9 @@ pub fn state(data: &[u8]) {
 pub fn passwd(data: &[u8]) {
     let split = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     let (name, file) = (text(&data[..split]), data.get(split + 1..).unwrap_or_default());
-    let lossy = text(file);
     for user in [name.clone(), format!("{name}:{name}"), format!("0:{name}")] {
-        let found = checked(User::find_in(&user, |_| Ok(lossy.clone())), data.len());
-        assert!(found.is_none_or(|found| found.uid.is_some()), "a user without a uid");
+        let found = checked(User::find_in(&user, |_| Ok(file)), data.len()).unwrap_or(User { uid: Some(0), gid: None });
+        assert!(found.uid.is_some_and(|uid| uid != u32::MAX) && found.gid != Some(u32::MAX), "{found:?}");
     }
     for uid in [0, 1000, u32::MAX] {
         if let Some(home) = environ::find_home(file, uid) {

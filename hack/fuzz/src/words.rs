@@ -49,7 +49,7 @@ pub fn mounts(data: &[u8]) {
         for data in &options.data {
             assert!(!data.key.is_empty() && !data.key.contains('\0') && data.index < 1 << 20, "{data:?}");
         }
-        for mapping in options.idmap.iter().flat_map(|map| map.uid_mappings.iter().chain(&map.gid_mappings)) {
+        for mapping in options.idmap.iter().flat_map(|map| map.maps.uids.iter().chain(&map.maps.gids)) {
             mapped(mapping);
         }
         if let MountSource::Fs { fstype, .. } = &mount.source {
@@ -94,7 +94,7 @@ pub fn lists(data: &[u8]) {
             assert!(policy.nodes.is_sorted() && policy.nodes.len() <= 32768, "{policy:?}");
         }
         for mount in &config.mounts {
-            for mapping in mount.options.idmap.iter().flat_map(|map| map.uid_mappings.iter().chain(&map.gid_mappings)) {
+            for mapping in mount.options.idmap.iter().flat_map(|map| map.maps.uids.iter().chain(&map.maps.gids)) {
                 mapped(mapping);
             }
         }
@@ -105,7 +105,7 @@ pub fn lists(data: &[u8]) {
 /// `--user`, without any file: numbers alone are known.
 pub fn user(data: &[u8]) {
     let said = text(data);
-    let unknown = |_: &str| Err(Error::new("there is no such file"));
+    let unknown = |_: &str| Err::<&[u8], _>(Error::new("there is no such file"));
     if let Some(found) = checked(User::find_in(&said, unknown), data.len()) {
         let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit()) && !part.is_empty();
         assert!(said.split(':').all(digits), "{said:?} became {found:?}");

@@ -110,6 +110,8 @@ pub struct Memory {
     pub usage: Counter,
     /// Memory and swap together: memory.memsw.*; the sums of memory.* and memory.swap.*, without a peak.
     pub swap: Counter,
+    /// memory.swap.*. Version 2 only.
+    pub swap_alone: Counter,
     /// memory.kmem.*. Version 1 only.
     pub kernel: Counter,
     /// memory.kmem.tcp.*. Version 1 only.
@@ -176,6 +178,8 @@ pub struct Hugetlb {
     pub usage: u64,
     /// Bytes: max_usage_in_bytes. Version 1 only.
     pub peak: u64,
+    /// Bytes: max; u64::MAX: none. Version 2 only.
+    pub limit: u64,
     /// How often the limit was reached: failcnt; events `max`.
     pub failures: u64,
 }
@@ -226,8 +230,8 @@ pub struct Stall {
     pub total: u64,
 }
 
-/// How often memory was short. Version 1: memory.oom_control, the kills only; version 2: memory.events, all of
-/// it with the cgroups below.
+/// How often memory was short. Version 1: memory.oom_control, the kills and the last two only; version 2:
+/// memory.events, all of it with the cgroups below.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Oom {
     /// Reclaimed in spite of memory.low.
@@ -242,6 +246,10 @@ pub struct Oom {
     pub kill: u64,
     /// Cgroups that were killed as a whole.
     pub group_kill: u64,
+    /// 1: tasks wait instead of being killed. Version 1 only.
+    pub kill_disable: u64,
+    /// 1: some wait now. Version 1 only.
+    pub under_oom: u64,
 }
 
 /// Reads [`Stats`]; what it needs for that is kept for the next time.

@@ -200,7 +200,8 @@ fn hugetlb(files: &mut Files, size: &str) -> Result<Option<Hugetlb>> {
     for prefix in [format!("hugetlb.{size}.rsvd"), format!("hugetlb.{size}")] {
         if let Some(usage) = files.number(&format!("{prefix}.usage_in_bytes"))? {
             let peak = files.number_or_0(&format!("{prefix}.max_usage_in_bytes"))?;
-            return Ok(Some(Hugetlb { usage, peak, failures: files.number_or_0(&format!("{prefix}.failcnt"))? }));
+            let failures = files.number_or_0(&format!("{prefix}.failcnt"))?;
+            return Ok(Some(Hugetlb { usage, peak, limit: 0, failures }));
         }
     }
     Ok(None)
@@ -213,10 +214,11 @@ fn rdma(files: &mut Files, stats: &mut Stats) -> Result<()> {
 }
 
 fn oom(files: &mut Files, stats: &mut Stats) -> Result<()> {
-    let take = |key: &str, value| {
-        if key == "oom_kill" {
-            stats.oom.kill = value;
-        }
+    let take = |key: &str, value| match key {
+        "oom_kill" => stats.oom.kill = value,
+        "oom_kill_disable" => stats.oom.kill_disable = value,
+        "under_oom" => stats.oom.under_oom = value,
+        _ => {}
     };
     files.pairs("memory.oom_control", take).map(drop)
 }

@@ -77,8 +77,9 @@ fn memory(files: &mut Files) -> Result<Memory> {
     }
     memory.cache = memory.raw.get("file").copied().unwrap_or(0);
     memory.usage = counter(files, "memory")?;
-    // as version 1 has it
     let swap = counter(files, "memory.swap")?;
+    memory.swap_alone = swap;
+    // as version 1 has it
     memory.swap.usage = swap.usage.saturating_add(memory.usage.usage);
     memory.swap.limit = swap.limit.saturating_add(memory.usage.limit);
     Ok(memory)
@@ -116,21 +117,21 @@ fn io(files: &mut Files) -> Result<Io> {
 }
 
 fn hugetlb(files: &mut Files, size: &str) -> Result<Option<Hugetlb>> {
-    let rsvd = files.number(&format!("hugetlb.{size}.rsvd.current"))?;
-    let usage = match rsvd {
-        Some(usage) => usage,
-        None => match files.number(&format!("hugetlb.{size}.current"))? {
-            Some(usage) => usage,
-            None => return Ok(None),
-        },
-    };
+    let mut prefix = format!("hugetlb.{size}.rsvd");
+    let mut usage = files.number(&format!("{prefix}.current"))?;
+    if usage.is_none() {
+        prefix = format!("hugetlb.{size}");
+        usage = files.number(&format!("{prefix}.current"))?;
+    }
+    let Some(usage) = usage else { return Ok(None) };
+    let limit = files.number_or_0(&format!("{prefix}.max"))?;
     let mut failures = 0;
     files.pairs(&format!("hugetlb.{size}.events"), |key, value| {
         if key == "max" {
             failures = value
         }
     })?;
-    Ok(Some(Hugetlb { usage, peak: 0, failures }))
+    Ok(Some(Hugetlb { usage, peak: 0, limit, failures }))
 }
 
 fn oom(files: &mut Files) -> Result<Oom> {

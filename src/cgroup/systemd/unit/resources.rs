@@ -302,7 +302,7 @@ mod tests {
         let begin = std::time::Instant::now();
         let many = if cfg!(miri) { 10 } else { 100_000 };
         assert_eq!(mask(&"0-65535,".repeat(many)).expect("mask"), [0xff; 8192]);
-        assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
+        assert!(begin.elapsed().as_secs() < 60, "{:?}", begin.elapsed());
     }
 
     #[test]
