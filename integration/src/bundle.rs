@@ -6,7 +6,7 @@ use crate::cgroup;
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 const APPLETS: &[&str] = &[
@@ -78,9 +78,43 @@ fn clone_template(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The host's id of the container's root in a user namespace of ours, and how many there are.
+pub const ROOT: u32 = 100_000;
+const IDS: u32 = 65_536;
+
+/// Everything at and below `path` changes hands: from those who had it on the host to the container's of the same
+/// number. What is the container's already stays so.
+pub fn give(path: &Path) -> io::Result<()> {
+    let stat = fs::symlink_metadata(path)?;
+    let mode = stat.mode();
+    let id = |id: u32| if id < IDS { id + ROOT } else { id };
+    let (uid, gid) = (id(stat.uid()), id(stat.gid()));
+    // what all bundles share was given with the template, or is not to be
+    let shared = !stat.is_dir() && stat.nlink() > 1;
+    if !shared && (uid, gid) != (stat.uid(), stat.gid()) {
+        lchown(path, Some(uid), Some(gid))?;
+        if !stat.is_symlink() && mode & 0o6000 != 0 {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        }
+    }
+    if stat.is_dir() {
+        for entry in fs::read_dir(path)? {
+            give(&entry?.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// As [`give`], the first time: later somebody may be at work in there.
+fn give_once(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.uid() < IDS { give(path) } else { Ok(()) }
+}
+
 pub struct Bundle {
     pub dir: PathBuf,
     pub config: Value,
+    /// The container's root is to have the rootfs, and what of the case's own is bound.
+    pub given: bool,
 }
 
 impl Bundle {
@@ -90,7 +124,7 @@ impl Bundle {
         for a in APPLETS {
             symlink("busybox", dir.join("rootfs/bin").join(a))?;
         }
-        Ok(Self { dir, config: base_config(cgroup) })
+        Ok(Self { dir, config: base_config(cgroup), given: false })
     }
 
     pub fn rootfs(&self) -> PathBuf {
@@ -164,8 +198,13 @@ impl Bundle {
     /// In a new user namespace, whose root is 100000 of the host. The rootfs is its own.
     pub fn map_ids(&mut self) -> &mut Self {
         self.namespace("user", Some(""));
-        let all = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        let all = json!([{"containerID": 0, "hostID": ROOT, "size": IDS}]);
         self.set("/linux/uidMappings", all.clone()).set("/linux/gidMappings", all)
+    }
+
+    /// In the host's user namespace, whatever the others are in.
+    pub fn host_ids(&mut self) -> &mut Self {
+        self.namespace("user", None).unset("/linux/uidMappings").unset("/linux/gidMappings")
     }
 
     /// Without a mount at this destination.
@@ -182,7 +221,30 @@ impl Bundle {
     }
 
     pub fn save(&self) -> Res {
+        if self.given && self.config["linux"]["uidMappings"][0]["hostID"] == ROOT {
+            self.give()?;
+        }
         fs::write(self.dir.join("config.json"), serde_json::to_vec_pretty(&self.config)?)?;
+        Ok(())
+    }
+}
+
+impl Bundle {
+    /// As a manager would: the rootfs and the volumes. What an oracle watches is nobody's to give.
+    fn give(&self) -> Res {
+        let case = self.dir.parent().unwrap_or(&self.dir);
+        let root = self.dir.join(self.config["root"]["path"].as_str().unwrap_or("rootfs"));
+        if root.starts_with(case) && root.exists() {
+            give_once(&root)?;
+        }
+        for mount in self.config["mounts"].as_array().into_iter().flatten() {
+            let source = Path::new(mount["source"].as_str().unwrap_or_default());
+            let Ok(inside) = source.strip_prefix(case) else { continue };
+            let mapped = mount["uidMappings"].is_array() || mount["options"].to_string().contains("idmap");
+            if source.exists() && !mapped && !inside.to_string_lossy().starts_with("guard") {
+                give_once(source)?;
+            }
+        }
         Ok(())
     }
 }

@@ -75,12 +75,15 @@ pub struct Case {
     /// Runtimes that it is for (all when empty), and why.
     pub only: Vec<&'static str>,
     pub only_why: &'static str,
+    /// Why it cannot be tried in a user namespace.
+    pub without_userns: Option<&'static str>,
     /// A multiple of the usual time limit.
     pub patience: u64,
 }
 
 pub fn case(name: impl Into<String>, body: impl Fn(&Cx) -> Res + 'static) -> Case {
-    Case { name: name.into(), body: Box::new(body), differs: Vec::new(), only: Vec::new(), only_why: "", patience: 1 }
+    let (name, body) = (name.into(), Box::new(body));
+    Case { name, body, differs: Vec::new(), only: Vec::new(), only_why: "", without_userns: None, patience: 1 }
 }
 
 impl Case {
@@ -92,6 +95,12 @@ impl Case {
     pub fn only(mut self, kinds: &[&'static str], why: &'static str) -> Self {
         self.only = kinds.to_vec();
         self.only_why = why;
+        self
+    }
+
+    /// Left out with `--userns`, and why.
+    pub fn without_userns(mut self, why: &'static str) -> Self {
+        self.without_userns = Some(why);
         self
     }
 

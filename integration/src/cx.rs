@@ -1,6 +1,6 @@
 //! What a case works with: the runtime, a directory, fresh ids, short verbs.
 
-use crate::bundle::Bundle;
+use crate::bundle::{self, Bundle};
 use crate::case::{Context, Res, broken};
 use crate::mountinfo::{self, Mount};
 use crate::options::Options;
@@ -33,7 +33,8 @@ impl Container {
 
 impl Cx {
     pub fn new(options: Options, dir: PathBuf) -> Self {
-        Self { options, dir, count: Cell::new(0), mapped: Cell::new(false), live: RefCell::new(Vec::new()) }
+        let mapped = Cell::new(options.userns);
+        Self { options, dir, count: Cell::new(0), mapped, live: RefCell::new(Vec::new()) }
     }
 
     pub fn is(&self, kind: &str) -> bool {
@@ -78,9 +79,27 @@ impl Cx {
         let dir = self.dir.join(format!("bundle{}", self.next()));
         let mut bundle = Bundle::new(dir, &self.options.base.join("template"), &self.cgroup())?;
         if self.mapped.get() {
-            bundle.map_ids();
+            bundle.map_ids().given = true;
         }
         Ok(bundle)
+    }
+
+    /// To the root of the containers, before somebody races for what is in it.
+    pub fn give(&self, path: &Path) -> Res {
+        if self.mapped.get() {
+            bundle::give(path)?;
+        }
+        Ok(())
+    }
+
+    /// How the container's id is written by the host.
+    pub fn host_id(&self, id: u32) -> u32 {
+        if self.mapped.get() { bundle::ROOT + id } else { id }
+    }
+
+    /// Whether every bundle has a user namespace.
+    pub fn is_mapped(&self) -> bool {
+        self.mapped.get()
     }
 
     /// From now on every bundle has a user namespace of its own.

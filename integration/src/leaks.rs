@@ -20,7 +20,7 @@ pub struct Before {
 }
 
 /// Time for what dies by itself: an orphan is reaped, a killed cgroup empties.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(10);
 
 impl Before {
     pub fn look(options: &Options) -> Self {
@@ -45,7 +45,7 @@ impl Before {
             left.push(format!("process {pid} ({})", command_line(*pid)));
         }
         if mounts() != self.mounts {
-            left.push(format!("mounts of the host changed: {}", difference(&self.mounts, &mounts())));
+            left.push(format!("mounts of the host changed: {}", mountinfo::difference(&self.mounts, &mounts())));
         }
         if open_fds() != self.fds {
             left.push(format!("descriptors: {} before, {} after", self.fds, open_fds()));
@@ -167,12 +167,4 @@ fn command_line(pid: i32) -> String {
 
 fn mounts() -> String {
     fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
-}
-
-fn difference(before: &str, after: &str) -> String {
-    let b: BTreeSet<&str> = before.lines().collect();
-    let a: BTreeSet<&str> = after.lines().collect();
-    let gone = b.difference(&a).map(|l| format!("-{l}"));
-    let new = a.difference(&b).map(|l| format!("+{l}"));
-    gone.chain(new).collect::<Vec<_>>().join(", ")
 }

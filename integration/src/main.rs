@@ -35,6 +35,8 @@ mod selinux;
 mod sockets;
 mod stage;
 mod systemd;
+mod table;
+mod tally;
 mod tmux;
 mod worker;
 

@@ -1,5 +1,7 @@
 //! /proc/PID/mountinfo, read.
 
+use std::collections::BTreeSet;
+
 #[derive(Debug, Clone)]
 pub struct Mount {
     pub id: u32,
@@ -49,4 +51,13 @@ fn line(l: &str) -> Option<Mount> {
 /// The topmost mount at a point.
 pub fn at<'a>(mounts: &'a [Mount], point: &str) -> Option<&'a Mount> {
     mounts.iter().rev().find(|m| m.point == point)
+}
+
+/// The lines that went and came, with their sign.
+pub fn difference(before: &str, after: &str) -> String {
+    let b: BTreeSet<&str> = before.lines().collect();
+    let a: BTreeSet<&str> = after.lines().collect();
+    let gone = b.difference(&a).map(|l| format!("-{l}"));
+    let new = a.difference(&b).map(|l| format!("+{l}"));
+    gone.chain(new).collect::<Vec<_>>().join(", ")
 }

@@ -11,7 +11,7 @@ pub const VARIABLE: &str = "FERRUN_INTEGRATION";
 pub const USAGE: &str = "\
 usage: ferrun-integration [--runtime PATH] [--filter SUBSTR]... [--list] [--jobs N]
                           [--driver D] [--cycles N] [--parallel M] [--limit SECONDS]
-                          [--long] [--deny RULES] [--table FILE] [--verbose] [--strict]
+                          [--long] [--deny RULES] [--userns] [--table FILE] [--verbose] [--strict]
 
   --runtime PATH    the runtime to test (default: the repository's release ferrun)
   --filter SUBSTR   only cases whose name contains it (may be repeated: any of them);
@@ -22,12 +22,16 @@ usage: ferrun-integration [--runtime PATH] [--filter SUBSTR]... [--list] [--jobs
   --jobs N          that many sandboxes beside each other (default 1)
   --cycles N        rounds of stress::cycles (default 20)
   --parallel M      containers of stress::parallel (default 10)
-  --limit SECONDS   time for one case (default 60)
+  --limit SECONDS   time for one case (default 120)
   --long            the races of security:: last a minute each, or 10,000 containers
+  --userns          every bundle has a user namespace of its own, unless the case says otherwise
   --deny RULES      the runtime runs under a filter: `openat2=ENOSYS,clone3=EPERM`
-  --table FILE      write the results as a table, a line for each case
+  --table FILE      write the results into a table: a line for each case, a column for each runtime
   --verbose         print the time of each case and the log of the failed ones
-  --strict          as if nothing were known of the peers: no case is left out";
+  --strict          no case is left out for what is known of a peer, and none is tried again
+
+A case that fails is tried again alone, twice; if it passes then it is listed as `unsteady`, and more than five of
+these fail the run. Exit status: 0 all passed, 1 some did not, 2 the run itself broke.";
 
 #[derive(Clone, Default)]
 pub struct Options {
@@ -46,6 +50,8 @@ pub struct Options {
     pub parallel: u64,
     pub limit: u64,
     pub long: bool,
+    /// Every bundle has a user namespace.
+    pub userns: bool,
     /// Rules for `deny`; empty: none.
     pub deny: String,
     /// Of the outermost process only.
@@ -91,7 +97,7 @@ impl Driver {
 
 impl Options {
     pub fn parse(args: &[String]) -> Result<Self, String> {
-        let mut o = Self { jobs: 1, cycles: 20, parallel: 10, limit: 60, ..Self::default() };
+        let mut o = Self { jobs: 1, cycles: 20, parallel: 10, limit: 120, ..Self::default() };
         let mut it = args.iter();
         while let Some(arg) = it.next() {
             // --name=value and --name value are the same.
@@ -106,6 +112,7 @@ impl Options {
                 "--driver" => o.driver = Driver::parse(&value()?)?,
                 "--list" => o.list = true,
                 "--long" => o.long = true,
+                "--userns" => o.userns = true,
                 "--deny" => o.deny = value()?,
                 "--table" => o.table = Some(PathBuf::from(value()?)),
                 "--verbose" => o.verbose = true,
@@ -124,7 +131,8 @@ impl Options {
         let v = json!({
             "runtime": self.runtime, "kind": self.kind, "version": self.version, "filters": self.filters,
             "jobs": self.jobs, "job": self.job, "cycles": self.cycles, "parallel": self.parallel,
-            "limit": self.limit, "long": self.long, "deny": self.deny, "verbose": self.verbose, "strict": self.strict, "base": self.base, "tag": self.tag,
+            "limit": self.limit, "long": self.long, "userns": self.userns, "deny": self.deny, "verbose": self.verbose,
+            "strict": self.strict, "base": self.base, "tag": self.tag,
             "driver": self.driver.name(), "cgroups": self.cgroups, "slice": self.slice, "init": self.init,
         });
         command.env(VARIABLE, v.to_string());
@@ -152,6 +160,7 @@ impl Options {
             parallel: n("parallel"),
             limit: n("limit"),
             long: v["long"] == true,
+            userns: v["userns"] == true,
             deny: s("deny"),
             table: None,
             verbose: v["verbose"] == true,

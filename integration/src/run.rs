@@ -13,7 +13,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// A runtime that needs longer than this for one command hangs.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(40);
 
 /// One command of the runtime, not started yet.
 pub struct Run {
@@ -85,6 +85,44 @@ impl Run {
     /// Under an AppArmor profile: what the shell writes itself is about itself.
     pub fn confined(self, profile: &str) -> Self {
         self.after(&format!("echo 'exec {profile}' > /proc/self/attr/apparmor/exec || exit 96"))
+    }
+
+    /// By an ordinary user, of whom the files `passwd`, `subuid` and `subgid` in `dir` say who they are and what they may
+    /// map, and whose state is in `dir/run`.
+    pub fn by_user(mut self, user: u32, dir: &Path) -> Self {
+        let dir = dir.display();
+        let script = format!(
+            "for file in passwd subuid subgid; do /usr/bin/mount --bind {dir}/$file /etc/$file || exit 96; done; \
+             exec /usr/bin/setpriv --reuid {user} --regid {user} --clear-groups \"$0\" \"$@\""
+        );
+        let program = self.command.get_program().to_owned();
+        let mut command = Command::new("/usr/bin/unshare");
+        command.args(["--mount", "/bin/sh", "-c", &script]).arg(program);
+        command.env_clear().env("XDG_RUNTIME_DIR", format!("{dir}/run"));
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        self.command = command;
+        self.globals.clear();
+        self
+    }
+
+    /// By a caller with these groups.
+    pub fn with_groups(self, groups: &[u32]) -> Self {
+        let list: Vec<String> = groups.iter().map(u32::to_string).collect();
+        self.inside(&["/usr/bin/setpriv", "--groups", &list.join(",")])
+    }
+
+    /// Started by this program, which the caller starts.
+    pub fn inside(mut self, program: &[&str]) -> Self {
+        let mut words = vec![self.command.get_program().to_owned()];
+        words.extend(self.command.get_args().map(OsStr::to_owned));
+        // the runtime is the last word of whatever leads to it
+        let before = words.len() - 1;
+        words.splice(before..before, program.iter().map(OsString::from));
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).env_clear();
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        self.command = command;
+        self
     }
 
     /// By the same process, after a shell did something.
@@ -274,7 +312,7 @@ pub fn wait_until(child: &mut Child, end: Instant) -> std::io::Result<Option<Exi
 
 /// Waits for something to become true.
 pub fn eventually(what: &str, mut test: impl FnMut() -> Res<bool>) -> Res {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(30);
     while !test()? {
         if Instant::now() > end {
             return broken(format!("never happened: {what}"));

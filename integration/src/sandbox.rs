@@ -5,9 +5,11 @@
 
 use crate::cgroup;
 use crate::options::Options;
-use crate::{cases, systemd, worker};
+use crate::tally::Tally;
+use crate::{cases, mountinfo, systemd, table, worker};
 use nix::sched::CloneFlags;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+use rustix::fs::{CWD, FileType, Mode, chmod, makedev, mknodat};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount};
 use rustix::process::{Signal, WaitOptions, getpid, set_child_subreaper, set_parent_process_death_signal, wait};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -58,16 +60,16 @@ fn outer(args: &[String]) -> Result<ExitCode, String> {
     }
     // Only the mount point: the tmpfs went with the namespace.
     std::fs::remove_dir(&options.base).map_err(|e| format!("rmdir {}: {e}", options.base.display()))?;
-    let ((passed, failed, skipped), lines) = sum?;
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    let (tally, lines) = sum?;
+    println!("{}", tally.closing());
     if let Some(file) = &options.table {
-        std::fs::write(file, table(&options, &lines)).map_err(|e| format!("{}: {e}", file.display()))?;
+        table::write(file, &options, &lines).map_err(|e| format!("{}: {e}", file.display()))?;
     }
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if tally.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What the sandboxes said: passed, failed, skipped, and each case's line.
-type Sum = ((u64, u64, u64), Vec<String>);
+/// What the sandboxes said: the sums, and each case's line.
+type Sum = (Tally, Vec<String>);
 
 /// One launcher per job; their lines are passed on, their sums added up.
 fn run_jobs(options: &Options) -> Result<Sum, String> {
@@ -87,7 +89,7 @@ fn run_jobs(options: &Options) -> Result<Sum, String> {
                 let (mut sum, mut lines) = (None, Vec::new());
                 for line in BufReader::new(out).lines().map_while(Result::ok) {
                     match line.strip_prefix(worker::SUM) {
-                        Some(s) => sum = parse_sum(s),
+                        Some(s) => sum = Tally::parse(s),
                         None => {
                             println!("{line}");
                             lines.push(line);
@@ -98,44 +100,15 @@ fn run_jobs(options: &Options) -> Result<Sum, String> {
             })
         })
         .collect();
-    let mut total = Some(((0, 0, 0), Vec::new()));
+    let mut total = Some((Tally::default(), Vec::new()));
     for r in readers {
         let sum = r.join().ok().flatten();
-        total = total.zip(sum).map(|((a, lines), (b, more))| {
-            ((a.0 + b.0, a.1 + b.1, a.2 + b.2), lines.into_iter().chain(more).collect())
-        });
+        total = total.zip(sum).map(|((a, lines), (b, more))| (a.plus(b), lines.into_iter().chain(more).collect()));
     }
     for mut c in children {
         let _ = c.wait();
     }
     total.ok_or("a sandbox ended before its cases did".to_owned())
-}
-
-fn parse_sum(s: &str) -> Option<(u64, u64, u64)> {
-    let v: Vec<u64> = s.split_whitespace().filter_map(|w| w.parse().ok()).collect();
-    if v.len() == 3 { Some((v[0], v[1], v[2])) } else { None }
-}
-
-/// A line for each case, as Markdown: what the runtime made of it, and why where it is not `pass`.
-fn table(options: &Options, lines: &[String]) -> String {
-    let mut text = format!("| case | {} {} | |\n|---|---|---|\n", options.kind, options.version);
-    let mut rows: Vec<String> = lines.iter().filter_map(|line| row(line)).collect();
-    rows.sort();
-    text.extend(rows);
-    text
-}
-
-fn row(line: &str) -> Option<String> {
-    let (verdict, rest) = line.split_once(' ')?;
-    let (name, why) = rest.split_once(": ").unwrap_or((rest, ""));
-    let name = name.split_whitespace().next()?;
-    let verdict = match verdict {
-        "ok" => "pass",
-        "FAIL" => "FAIL",
-        "skip" => "skip",
-        _ => return None,
-    };
-    Some(format!("| {name} | {verdict} | {} |\n", why.replace('|', "\\|")))
 }
 
 /// The path of the runtime, and what it says of itself.
@@ -192,7 +165,7 @@ pub fn launcher() -> ExitCode {
         eprintln!("unshare: {e}");
         return ExitCode::from(2);
     }
-    let _ = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let _ = rustix::process::umask(Mode::from_raw_mode(0o022));
     match myself("__init").status() {
         Ok(s) => ExitCode::from(s.code().unwrap_or(2) as u8),
         Err(e) => {
@@ -239,10 +212,36 @@ fn prepare(options: &Options) -> Result<(), String> {
     let text = |what: &'static str| move |e: rustix::io::Errno| format!("{what}: {e}");
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).map_err(text("make / private"))?;
     mount("proc", "/proc", "proc", MountFlags::empty(), None).map_err(text("mount /proc"))?;
+    leave_out_foreign_mounts(options).map_err(|e| format!("leave out mounts: {e}"))?;
     mount("tmpfs", &options.base, "tmpfs", MountFlags::empty(), Some(c"mode=0755")).map_err(text("mount tmpfs"))?;
+    // crun gives the container's root what is its stdin
+    let null = options.base.join("null");
+    let mode = Mode::from_raw_mode(0o666);
+    if mknodat(CWD, &null, FileType::CharacterDevice, mode, makedev(1, 3)).is_ok() {
+        chmod(&null, mode).map_err(text("chmod"))?;
+        mount_bind(&null, "/dev/null").map_err(text("bind /dev/null"))?;
+    }
     if options.kind == "crun" {
         // crun refuses a hybrid layout: it is shown cgroup v1 alone.
         let _ = unmount("/sys/fs/cgroup/unified", UnmountFlags::DETACH);
+    }
+    Ok(())
+}
+
+/// Takes out of this copy of the machine's mounts what others mount and unmount while they work (images, root file
+/// systems being built): a directory that is renamed or removed there changes our mounts too, and would be blamed on
+/// the runtime.
+fn leave_out_foreign_mounts(options: &Options) -> std::io::Result<()> {
+    let theirs = |point: &Path| {
+        let places = ["/root", "/home", "/var", "/tmp", "/srv", "/mnt", "/media"];
+        let below = places.iter().any(|place| point.starts_with(place) && point != Path::new(place));
+        below && !options.base.starts_with(point) && !options.runtime.starts_with(point)
+    };
+    for mount in mountinfo::parse(&std::fs::read_to_string("/proc/self/mountinfo")?).iter().rev() {
+        if theirs(Path::new(&mount.point)) {
+            // what is below another one of them has gone with it
+            let _ = unmount(&mount.point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+        }
     }
     Ok(())
 }

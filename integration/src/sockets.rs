@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// bytes and the descriptors.
 pub fn receive(listener: &UnixListener) -> Res<(Vec<u8>, Vec<OwnedFd>)> {
     listener.set_nonblocking(true)?;
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(30);
     let stream = loop {
         match listener.accept() {
             Ok((s, _)) => break s,
@@ -25,7 +25,7 @@ pub fn receive(listener: &UnixListener) -> Res<(Vec<u8>, Vec<OwnedFd>)> {
         }
     };
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let (mut data, mut fds) = (Vec::new(), Vec::new());
     loop {
         let mut bytes = vec![0; 64 * 1024];
@@ -50,7 +50,7 @@ pub fn receive(listener: &UnixListener) -> Res<(Vec<u8>, Vec<OwnedFd>)> {
 
 /// Waits for one datagram.
 pub fn datagram(socket: &UnixDatagram) -> Res<String> {
-    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    socket.set_read_timeout(Some(Duration::from_secs(30)))?;
     let mut bytes = [0; 4096];
     let n = socket.recv(&mut bytes).context("no datagram came")?;
     Ok(String::from_utf8_lossy(&bytes[..n]).into_owned())

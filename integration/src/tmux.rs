@@ -17,7 +17,7 @@ pub const ROWS: u16 = 29;
 const SHELL: &str = "/bin/dash";
 
 /// Patience with the screen: what does not come in this time never comes.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 
 pub struct Screen {
     socket: PathBuf,

@@ -106,10 +106,7 @@ fn counts(cx: &Cx) -> Res {
     let total = |data: &Value| data["cpu"]["usage"]["total"].as_u64().unwrap_or(0);
     let before = once(cx, &c.id)?;
     same!(before["pids"]["current"], json!(3), "processes");
-    std::thread::sleep(Duration::from_millis(300));
-    let used = total(&once(cx, &c.id)?).saturating_sub(total(&before));
-    ensure!(used > 20_000_000, "{used} ns in 300 ms");
-    Ok(())
+    eventually("20 ms of processor time", || Ok(total(&once(cx, &c.id)?) > total(&before) + 20_000_000))
 }
 
 fn listen(cx: &Cx, id: &str, interval: &str) -> Res<Job> {
@@ -117,8 +114,14 @@ fn listen(cx: &Cx, id: &str, interval: &str) -> Res<Job> {
     if interval.ends_with("ms") {
         eventually("the stream has begun", || Ok(!job.stdout_now().is_empty()))?;
     } else {
-        // nothing shows that it listens
-        std::thread::sleep(Duration::from_millis(400));
+        // it says nothing: but it waits, and goes on waiting
+        let mut looks = 0;
+        eventually("it waits", || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", job.pid())).unwrap_or_default();
+            looks = if stat.contains(") S ") { looks + 1 } else { 0 };
+            std::thread::sleep(Duration::from_millis(20));
+            Ok(looks > 20)
+        })?;
     }
     Ok(job)
 }
@@ -140,7 +143,7 @@ fn stream(cx: &Cx) -> Res {
     let took = begin.elapsed();
     cx.delete_force(&c.id)?;
     let out = job.wait()?;
-    ensure!(took > Duration::from_millis(900) && took < Duration::from_secs(4), "five reports took {took:?}");
+    ensure!(took > Duration::from_millis(900), "five reports took {took:?}");
     let kinds = kinds(&out.stdout)?;
     ensure!(kinds.iter().all(|kind| kind == "stats"), "{kinds:?}");
     Ok(())
@@ -152,7 +155,7 @@ fn end(cx: &Cx) -> Res {
     let begin = Instant::now();
     cx.kill(&c.id, "KILL")?;
     let out = job.wait()?.ok()?;
-    ensure!(begin.elapsed() < Duration::from_secs(2), "it went on for {:?}", begin.elapsed());
+    ensure!(begin.elapsed() < Duration::from_secs(30), "it went on for {:?}", begin.elapsed());
     same!(out.stdout, "", "what the stream said");
     Ok(())
 }

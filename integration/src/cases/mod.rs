@@ -15,11 +15,13 @@ mod exec_many;
 mod fds;
 mod foreground;
 mod hooks;
+mod idmap;
 mod io;
 mod landlock;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod nested;
 mod notify;
 mod pause;
 mod process;
@@ -28,14 +30,17 @@ mod ps;
 mod relay;
 mod resources;
 mod rootfs;
+mod rootless;
 mod seccomp;
 mod selinux;
 mod stress;
+mod symlinks;
 mod systemd;
 mod terminal;
 mod terminal_ends;
 mod units;
 mod update;
+mod userns;
 mod verbs;
 
 use crate::case::Case;
@@ -54,7 +59,12 @@ pub fn all() -> Vec<Case> {
         process::cases(),
         capabilities::cases(),
         namespaces::cases(),
+        nested::cases(),
+        userns::cases(),
+        rootless::cases().into_iter().map(|case| case.without_userns("an ordinary caller has its own")).collect(),
         mounts::cases(),
+        idmap::cases(),
+        symlinks::cases(),
         rootfs::cases(),
         seccomp::cases(),
         apparmor::cases(),

@@ -226,7 +226,8 @@ fn tmpfs_data(cx: &Cx) -> Res {
     b.mount("/fresh", "tmpfs", "tmpfs", &["size=4m", "mode=0711", "uid=7", "gid=8", "nr_inodes=100"]);
     let mounts = cx.mounts(&mut b)?;
     let m = find(&mounts, "/fresh")?;
-    for word in ["size=4096k", "mode=711", "uid=7", "gid=8", "nr_inodes=100"] {
+    let (uid, gid) = (format!("uid={}", cx.host_id(7)), format!("gid={}", cx.host_id(8)));
+    for word in ["size=4096k", "mode=711", &uid, &gid, "nr_inodes=100"] {
         ensure!(m.has(word), "{word}: {m:?}");
     }
     same!(cx.sh(&mut b, "stat -c %u:%g /fresh")?, "7:8\n", "uid:gid");
@@ -473,6 +474,9 @@ fn overlay(cx: &Cx) -> Res {
         fs::create_dir(cx.path(dir))?;
     }
     fs::write(cx.path("lower/file"), "below\n")?;
+    for dir in ["lower", "upper", "work"] {
+        cx.give(&cx.path(dir))?;
+    }
     let data = ["lower", "upper", "work"].map(|d| format!("{d}dir={}", cx.path(d).display()));
     b.mount("/mnt", "overlay", "overlay", &data.each_ref().map(String::as_str));
     same!(cx.sh(&mut b, "cat /mnt/file; echo up > /mnt/file")?, "below\n", "the file");

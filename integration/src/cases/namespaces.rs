@@ -1,6 +1,6 @@
 //! Namespaces: new, joined by path, or the host's.
 
-use crate::case::{CRUN_LEAVES, Case, Res, case};
+use crate::case::{CRUN_LEAVES, Case, Res, case, skip};
 use crate::cx::{Cx, namespace, string};
 use crate::{ensure, same};
 use serde_json::json;
@@ -62,6 +62,9 @@ fn hosts(cx: &Cx, kind: &str, file: &str) -> Res {
         // sysfs shows a network namespace, mounting it needs to own that.
         b.unmount("/sys");
     }
+    if kind == "ipc" && cx.is_mapped() && !std::path::Path::new("/dev/mqueue").exists() {
+        return skip("the host has no /dev/mqueue, which alone can show its queues in a user namespace");
+    }
     let v = cx.probe(&mut b)?;
     same!(string(&v, &format!("/ns/{file}"))?, namespace("self", file)?, format!("{file} namespace"));
     Ok(())
@@ -74,6 +77,10 @@ fn joined(cx: &Cx, kind: &str, file: &str) -> Res {
     let pid = cx.pid(&c.id)?;
     let mut b = cx.bundle()?;
     b.namespace(kind, Some(&format!("/proc/{pid}/ns/{file}")));
+    if cx.is_mapped() {
+        // what is to be mounted of it belongs to that one's user namespace
+        b.namespace("user", Some(&format!("/proc/{pid}/ns/user")));
+    }
     if kind == "uts" {
         b.unset("/hostname");
     }
@@ -179,7 +186,7 @@ fn missing_path(cx: &Cx) -> Res {
 
 fn relative_path(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
-    b.namespace("network", Some("ns/net"));
+    b.host_ids().namespace("network", Some("ns/net"));
     cx.run(&b)?.fails(&["/linux/namespaces/4/path"])?;
     Ok(())
 }
@@ -201,7 +208,7 @@ fn unknown(cx: &Cx) -> Res {
 /// The container's process in all of the host's namespaces; only its root differs.
 fn without_any(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
-    b.set("/linux/namespaces", json!([])).set("/mounts", json!([])).unset("/hostname");
+    b.host_ids().set("/linux/namespaces", json!([])).set("/mounts", json!([])).unset("/hostname");
     b.unset("/linux/maskedPaths").unset("/linux/readonlyPaths");
     same!(cx.sh(&mut b, "ls -d /probe")?, "/probe\n", "the root");
     Ok(())

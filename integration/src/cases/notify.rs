@@ -282,7 +282,7 @@ fn flood(cx: &Cx) -> Res {
     says(&job, "said")?;
     let begin = Instant::now();
     ends(job)?;
-    ensure!(begin.elapsed() < Duration::from_secs(5), "it took {:?}", begin.elapsed());
+    ensure!(begin.elapsed() < Duration::from_secs(30), "it took {:?}", begin.elapsed());
     same!(manager.hears_more(Duration::from_millis(20))?, Vec::<String>::new(), "what came");
     Ok(())
 }

@@ -287,7 +287,7 @@ fn stuck(cx: &Cx) -> Res {
         "{said}"
     );
     same!(said.lines().count(), 1, "lines of the error");
-    ensure!(took > Duration::from_secs(9) && took < Duration::from_secs(13), "it took {took:?}");
+    ensure!(took > Duration::from_secs(9) && took < Duration::from_secs(30), "it took {took:?}");
     ensure!(!after.0, "the cgroup is still frozen");
     same!(after.1, "running", "status");
     after.2
@@ -310,7 +310,7 @@ fn frozen_parent(cx: &Cx) -> Res {
     let took = begin.elapsed();
     freeze(&directory, false)?;
     let out = out?;
-    ensure!(took < Duration::from_secs(12), "it took {took:?}");
+    ensure!(took < Duration::from_secs(30), "it took {took:?}");
     if out.code != Some(0) {
         let said = out.fails(&["does not end"])?.stderr;
         ensure!(said.contains("(sh)") && said.contains("in state"), "{said}");

@@ -141,7 +141,10 @@ fn like_runc(cx: &Cx) -> Res {
     let (mut b, c) = family(cx)?;
     b.set("/linux/cgroupsPath", json!(cx.cgroup()));
     let other = peer.up(cx, &b)?;
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    eventually("four processes of runc's", || {
+        let out = peer.run(cx, "ps").args(["--format", "json", &other]).out()?.ok()?.stdout;
+        Ok(serde_json::from_str::<Vec<i64>>(&out).is_ok_and(|pids| pids.len() == 4))
+    })?;
     let mut pairs = Vec::new();
     for args in
         [&[][..], &["-e", "-o", "pid,comm,args"], &["aux"], &["-e", "-o", "args,pid"], &["-e", "-o", "user"], &["-Z9"]]

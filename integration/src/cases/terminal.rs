@@ -274,13 +274,14 @@ fn stopped_killed(cx: &Cx, way: Way) -> Res {
 
 /// What happened meanwhile is seen at once.
 fn stopped_ends(cx: &Cx, way: Way) -> Res {
-    let stage = Stage::script(cx, way, "echo up; sleep 1.5; echo late; exit 7")?;
+    let stage = Stage::script(cx, way, "echo up; until [ -e /tmp/go ]; do sleep 0.02; done; echo late; exit 7")?;
     let screen = stage.screen()?;
     let before = screen.settings()?;
     screen.enters("./go")?;
     screen.shows("up")?;
     stop(&stage, &screen)?;
-    std::thread::sleep(Duration::from_secs(2));
+    fs::write(stage.inside("tmp/go"), "")?;
+    std::thread::sleep(Duration::from_secs(1));
     ensure!(!screen.text()?.contains("late"), "a stopped runtime writes: {}", screen.text()?);
     screen.enters("fg; echo status=$?.")?;
     screen.shows("late")?;

@@ -129,7 +129,7 @@ fn proc_race(cx: &Cx) -> Res {
         }
         b.set("/linux/maskedPaths", json!(["/proc/timer_list", "/proc/kcore"]));
         b.set("/linux/readonlyPaths", json!(["/proc/sys"]));
-        b.set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"})).sh(LOOK_AT_PROC);
+        b.set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"})).sh(LOOK_AT_PROC).save()?;
         race(cx, (&proc, &other), |_| cx.run(&b), |out| covered(&out.stdout))?;
         guard.untouched()?;
     }

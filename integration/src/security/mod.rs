@@ -4,8 +4,9 @@
 //! `tNN_` is the number in the matrix of threats; the CVE is at the case. A peer is said to differ only where its
 //! attack was seen to succeed.
 //!
-//! Not here yet: T12 (rootless), the users of T09's maps and every variant in a user namespace, which come with user
-//! namespaces; T23, T24 and T28 with the shim; T30, T31 and T33 with checkpoints; T45 (user namespaces), T47 (rootless).
+//! With `--userns` all of it runs with a user namespace in every bundle.
+//!
+//! T23, T24 and T28 are the shim's: `shim/tests/task/security.rs`. Not here yet: T30, T31 and T33 with checkpoints.
 //!
 //! What stood before under other names: T27 `exec::user_by_name_in_a_huge_file`, T34 `exec::cgroup_outside_is_refused`,
 //! T36 and T40 in the unit tests of `sys::bpf` and in `tests/plan`, T37 `t02_a_birth_in_a_shared_pid_namespace`, T38
@@ -21,6 +22,7 @@ mod paths;
 mod procfs;
 mod race;
 mod robbery;
+mod state;
 mod terminal;
 mod users;
 mod variants;
@@ -37,6 +39,7 @@ pub fn cases() -> Vec<Case> {
         fds::cases(),
         terminal::cases(),
         hardening::cases(),
+        state::cases(),
         variants::cases(),
     ];
     themes.into_iter().flatten().collect()

@@ -4,6 +4,7 @@
 use crate::case::{Context, Res, broken};
 use crate::cx::Cx;
 use crate::ensure;
+use crate::mountinfo;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,16 +15,17 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// The names in a guarded tree; each stands for something that an attack of the past went for.
+/// The names in a guarded tree; each stands for something that an attack of the past went for. Their modes keep
+/// nobody out, the root of a user namespace neither: only the runtime does.
 const FILES: [(&str, u32, &str); 6] = [
-    ("marker", 0o640, "the host's own\n"),
+    ("marker", 0o646, "the host's own\n"),
     // what a runtime makes, removes or opens in /dev
-    ("ptmx", 0o600, "not a terminal\n"),
-    ("console", 0o600, "not a console\n"),
-    ("null", 0o640, "not a sink\n"),
+    ("ptmx", 0o606, "not a terminal\n"),
+    ("console", 0o606, "not a console\n"),
+    ("null", 0o646, "not a sink\n"),
     // /proc/sys/kernel/core_pattern, where a masked path or a sysctl was led to
-    ("core_pattern", 0o644, "core\n"),
-    ("deep/down/file", 0o600, "deep\n"),
+    ("core_pattern", 0o666, "core\n"),
+    ("deep/down/file", 0o606, "deep\n"),
 ];
 
 /// A tree of the host's and the machine's own state. Nothing of it may change while it lives.
@@ -88,6 +90,9 @@ impl<'a> Guard<'a> {
         for name in ["deep/down", "empty"] {
             fs::create_dir_all(dir.join(name))?;
         }
+        for name in ["", "deep", "deep/down", "empty"] {
+            fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o777))?;
+        }
         for (name, mode, content) in FILES {
             let path = dir.join(name);
             fs::write(&path, content)?;
@@ -142,7 +147,11 @@ impl<'a> Guard<'a> {
         }
         let (before, after) = (&self.machine.devices, &machine.devices);
         ensure!(before == after, "the host's devices changed: {before:?}, now {after:?}");
-        ensure!(self.machine.mounts == machine.mounts, "the host's mounts changed, now: {}", machine.mounts);
+        ensure!(
+            self.machine.mounts == machine.mounts,
+            "the host's mounts changed: {}",
+            mountinfo::difference(&self.machine.mounts, &machine.mounts)
+        );
         ensure!(
             self.machine.runtime == machine.runtime,
             "the runtime's program changed: {}",

@@ -52,7 +52,7 @@ pub fn target_behind_link(cx: &Cx) -> Res {
             symlink("../../../chain", b.rootfs().join("mnt/in/up"))?;
             let options: &[&str] = if kind == "bind" { &["rbind"] } else { &[] };
             for target in ["/dir", "/dir/x", "/dir/x/y/z", "/dangling", "/dangling/x", "/mnt/in/up/x", "/file"] {
-                let mut b = Bundle { dir: b.dir.clone(), config: b.config.clone() };
+                let mut b = Bundle { dir: b.dir.clone(), config: b.config.clone(), given: b.given };
                 b.mount(target, kind, source, options);
                 tried(cx, &b)?;
                 guard.untouched()?;
@@ -105,7 +105,7 @@ fn target_race(cx: &Cx, make: bool) -> Res {
     fs::create_dir_all(volume.join("d/x"))?;
     symlink(guard.dir(), volume.join("link"))?;
     let mut b = cx.bundle()?;
-    b.bind(&volume, "/vol", &["rbind"]);
+    b.bind(&volume, "/vol", &["rbind"]).save()?;
     let before = b.config.clone();
     // a link of the image leads to the guard's path inside: that is a fine place
     let inside = guard.dir().display().to_string();

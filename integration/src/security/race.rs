@@ -85,7 +85,8 @@ pub fn race(
     let mut swapper = Swapper::new(names.0, names.1);
     let end = Instant::now() + time;
     let mut score = Score::default();
-    while Instant::now() < end && score.ran + score.refused < most {
+    // a few in any case, on whatever machine
+    while (Instant::now() < end || score.ran + score.refused < 5) && score.ran + score.refused < most {
         let out = attempt(score.ran + score.refused)?;
         if out.code == Some(0) {
             score.ran += 1;
@@ -97,6 +98,5 @@ pub fn race(
     }
     let swaps = swapper.end();
     ensure!(swaps > score.ran + score.refused, "the swapper exchanged the names {swaps} times only: {score:?}");
-    ensure!(score.ran + score.refused > 3, "no more containers than {score:?} in {time:?}");
     Ok(score)
 }

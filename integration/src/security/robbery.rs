@@ -80,7 +80,8 @@ fn robbed(cx: &Cx, ptrace: bool) -> Res {
     let loot = loot(&cx, &c, &b)?;
     cx.sweep()?;
     guard.untouched()?;
-    if ptrace { nothing_of_the_host(&cx, &loot) } else { nothing(&loot) }
+    // with a user namespace nobody in it can trace what has not yet become the container's program
+    if ptrace && !cx.is_mapped() { nothing_of_the_host(&cx, &loot) } else { nothing(&loot) }
 }
 
 /// Who may trace all in its pid namespace may trace the newcomer: what that has then is the container's.
@@ -105,6 +106,9 @@ fn neighbour(cx: &Cx) -> Res {
     for _ in 0..rounds(&cx) / 3 {
         let mut other = cx.bundle()?;
         other.namespace("pid", Some(&format!("/proc/{pid}/ns/pid"))).args(&["/bin/true"]);
+        if cx.is_mapped() {
+            other.namespace("user", Some(&format!("/proc/{pid}/ns/user")));
+        }
         cx.run(&other)?.ok()?;
         fs::remove_dir_all(&other.dir)?;
     }

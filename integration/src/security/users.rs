@@ -3,23 +3,87 @@
 use crate::bundle::Bundle;
 use crate::case::{Case, Context, Res, broken, case};
 use crate::cases::exec::{exec, probe, sh};
-use crate::cx::{Container, Cx, string};
-use crate::ensure;
+use crate::cx::{Container, Cx, string, text};
+use crate::{cgroup, ensure};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 pub fn cases() -> Vec<Case> {
     vec![
         case("security::t01_a_number_is_not_a_name_of_the_image", number_is_no_name),
         case("security::t10_nothing_is_inheritable", inheritable),
-        case("security::t10_a_file_regains_no_capability", file_capability),
+        case("security::t10_a_file_regains_no_capability", file_capability)
+            .without_userns("what the host's root gave a file counts for nothing there"),
         case("security::t16_ids_out_of_range_are_refused", ids_out_of_range)
             .differs("crun", "1.8 takes 4294967295 for 0"),
+        case("security::t16_ids_of_the_image_out_of_range", ids_of_the_image),
+        case("security::t27_a_huge_group_file", huge_group).patience(2),
         case("security::t25_every_form_of_user", every_form)
             .differs("runc", "1.1 takes 4294967296 for 0")
             .differs("crun", "takes any word for uid 0 (CVE-2026-30892)"),
+        case("security::t12_the_hosts_cgroups_below_a_read_only_sys", read_only_sys)
+            .differs("runc", "1.1.5 hides them only where it knows of cgroup v2 alone"),
+        case("security::t45_setgroups_stays_denied", setgroups),
     ]
+}
+
+/// Of a name: -1 leaves root what it is, and 2^32 is 0 for who looks at 32 bits.
+fn ids_of_the_image(cx: &Cx) -> Res {
+    let mut b = cx.bundle()?;
+    let ids = ["4294967295", "-1", "4294967296", "18446744073709551616", "0x0", ""];
+    let lines = |form: &dyn Fn(usize, &str) -> String| -> String {
+        ids.iter().enumerate().map(|(n, id)| form(n, id)).collect()
+    };
+    let users = lines(&|n, id| format!("user{n}:x:{id}:{id}::/:/bin/sh\n"));
+    let groups = lines(&|n, id| format!("group{n}:x:{id}:\n"));
+    for (file, text) in [("etc/passwd", users), ("etc/group", groups)] {
+        fs::remove_file(b.rootfs().join(file))?;
+        fs::write(b.rootfs().join(file), text)?;
+    }
+    let c = cx.sleeping(&mut b)?;
+    for (n, id) in ids.iter().enumerate() {
+        for user in [format!("user{n}"), format!("1000:group{n}")] {
+            let out = exec(cx, &c, &["-u", &user], &["/bin/sh", "-c", IDS]).out()?;
+            ensure!(out.code != Some(0), "-u {user}, an id of {id:?}, is {:?}", out.stdout);
+        }
+    }
+    Ok(())
+}
+
+/// The most memory that a process of this case has had so far, in KiB.
+fn peak() -> Res<i64> {
+    Ok(nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN)?.max_rss())
+}
+
+/// CVE-2026-47262 of containerd: a group with very many members costs whoever reads it time and memory.
+fn huge_group(cx: &Cx) -> Res {
+    use std::io::Write;
+    let mut b = cx.bundle()?;
+    let path = b.rootfs().join("etc/group");
+    fs::remove_file(&path)?;
+    let mut file = std::io::BufWriter::new(fs::File::create(&path)?);
+    file.write_all(b"web:x:55:")?;
+    for _ in 0..10_000_000 {
+        file.write_all(b"m,")?;
+    }
+    let mut file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+    file.write_all(b"\nlast:x:56:\n")?;
+    file.set_len(1 << 30)?;
+    let c = cx.sleeping(&mut b)?;
+    let before = peak()?;
+    for group in ["web", "last", "none"] {
+        // by the kernel: `id` would read the file itself, at the same cost
+        let ids = ["grep", "-E", "^(Uid|Gid):", "/proc/self/status"];
+        let out = exec(cx, &c, &["-u", &format!("1000:{group}")], &ids).out()?;
+        let known = out.stdout.starts_with("Uid:\t1000\t") && out.stdout.contains("\nGid:\t5");
+        ensure!(out.code != Some(0) || known, "{group} is {:?}", out.stdout);
+    }
+    let more = peak()? - before;
+    ensure!(more < 8 << 10, "it took {more} KiB more than other commands");
+    Ok(())
 }
 
 const IDS: &str = "id -u; id -g; id -G";
@@ -205,5 +269,62 @@ fn ids_out_of_range(cx: &Cx) -> Res {
         let out = cx.run(b.sh("id -u; id -g"))?;
         ensure!(out.code != Some(0) || out.stdout.contains("2147483648\n"), "{field} 2147483648 is {:?}", out.stdout);
     }
+    Ok(())
+}
+
+/// CVE-2023-25809: /sys of the host with all below, as managers give it to who has the host's network, and the host's
+/// cgroups in it. Their modes keep nobody out.
+fn read_only_sys(cx: &Cx) -> Res {
+    let own = format!("{}/guarded", cx.options.cgroup_parent());
+    cgroup::make(&own)?;
+    let files: Vec<PathBuf> = cgroup::directories(&own)
+        .into_iter()
+        .flat_map(|dir| ["notify_on_release", "cgroup.max.depth"].map(|file| dir.join(file)))
+        .filter(|file| file.exists())
+        .collect();
+    ensure!(!files.is_empty(), "no cgroups");
+    let read = || files.iter().map(text).collect::<Res<Vec<String>>>();
+    for file in &files {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o666))?;
+    }
+    let before = read()?;
+    let mut b = cx.bundle()?;
+    b.map_ids().namespace("network", None).unmount("/sys");
+    b.mount("/sys", "none", "/sys", &["rbind", "nosuid", "noexec", "nodev", "ro"]);
+    let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    b.sh(&format!("for file in {}; do echo 1 > $file && echo written to $file; done; true", names.join(" ")));
+    let out = cx.run(&b);
+    let after = read();
+    cgroup::directories(&own).iter().for_each(|dir| cgroup::remove_tree(dir));
+    let out = out?.ok()?;
+    ensure!(out.stdout.is_empty() && before == after?, "{}", out.stdout);
+    Ok(())
+}
+
+/// Who could not leave a group before a user namespace was made must not be able to in one below it.
+fn setgroups(cx: &Cx) -> Res {
+    let mut b = cx.bundle()?;
+    let own = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+    b.namespace("user", Some("")).set("/linux/uidMappings", own.clone()).set("/linux/gidMappings", own);
+    b.set("/mounts/2/options", json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]));
+    b.sh("cat /proc/self/setgroups; grep Groups /proc/self/status").save()?;
+    let dir = b.dir.clone();
+    let run = || {
+        let id = cx.id();
+        let mut unshare = Command::new("unshare");
+        unshare.args(["-Ur", "--mount", "--pid", "--fork", "--mount-proc"]).arg(&cx.options.runtime);
+        unshare.arg("--root").arg(cx.root());
+        if cx.is("ferrun") {
+            unshare.args(["--cgroup-manager", "disabled"]);
+        }
+        unshare.args(["run", "--bundle"]).arg(&dir).arg(id).output()
+    };
+    let out = run()?;
+    let said = String::from_utf8_lossy(&out.stdout);
+    ensure!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr).trim());
+    ensure!(said.starts_with("deny\n"), "setgroups(2) is allowed: {said:?}");
+    b.set("/process/user/additionalGids", json!([0])).save()?;
+    let out = run()?;
+    ensure!(!out.status.success() || String::from_utf8_lossy(&out.stdout).starts_with("deny\n"), "it is allowed");
     Ok(())
 }
