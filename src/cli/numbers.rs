@@ -46,7 +46,8 @@ pub fn bytes(text: &str) -> Result<Value> {
         _ => return Err(invalid()),
     };
     let number: f64 = number.parse().ok().filter(|_| plain).ok_or_else(invalid)?;
-    let size = number * 1024_f64.powi(power as i32);
+    // (powi may be off by a bit, differently on each machine)
+    let size = number * (1_u64 << (10 * power)) as f64;
     // 2^63 is the first that does not fit
     if size < 9_223_372_036_854_775_808.0 { Ok(Value::from(size as i64)) } else { Err(invalid()) }
 }
