@@ -3,25 +3,21 @@
 //! Used by the runtime itself and by the container's init, which is a forked process with a single thread:
 //! so there are no threads here, only one poll loop, and nothing of ours is named but the error and
 //! `sys`. SIGPIPE is ignored while a hook runs; SIGCHLD is expected not to be.
-//!
-//! Programs are started with posix_spawn(3): std's Command hands the caller's signal mask down to the
-//! program, and cannot be told not to without `unsafe`.
 
-use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
-use nix::sys::signal::{SigSet, Signal};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus};
+use rustix::process::{Pid, WaitOptions, WaitStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Call, Error, Result};
+use crate::sys::clone::Child;
+use crate::sys::program;
 use crate::sys::signal::BrokenPipesIgnored;
 
 /// How much of the end of a hook's output is kept for the error.
@@ -29,9 +25,6 @@ const TAIL: usize = 4096;
 
 /// How much is read at once of an output before the clock is looked at again: a full pipe.
 const ROUND: usize = 64 * 1024;
-
-/// How often a hook is looked at where a seccomp profile denies pidfd_open(2).
-const TICK: Duration = Duration::from_millis(10);
 
 /// One hook of config.json.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,8 +99,7 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
 /// A hook under way.
 struct Running<'a> {
     pid: Pid,
-    /// None where it cannot be had: then the process is asked after at intervals.
-    pidfd: Option<OwnedFd>,
+    pidfd: OwnedFd,
     stdin: Input<'a>,
     stdout: Output,
     stderr: Output,
@@ -125,10 +117,10 @@ impl<'a> Running<'a> {
         // A state that fits into the pipe is in it before the hook exists: then a hook that never reads
         // cannot get a SIGPIPE or a wait in our way.
         input.feed();
-        let pid = posix_spawn_hook(hook, [&stdin, &stdout, &stderr])?;
+        let child = start(hook, [&stdin, &stdout, &stderr])?;
         Ok(Self {
-            pid,
-            pidfd: rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok(),
+            pid: Pid::from_raw(child.pid).ok_or_else(|| Error::new("clone gave no process"))?,
+            pidfd: child.pidfd,
             stdin: input,
             stdout: Output::new(from_stdout),
             stderr: Output::new(from_stderr),
@@ -156,14 +148,10 @@ impl<'a> Running<'a> {
     /// Sleeps until there is something to do.
     fn wait(&self, left: Option<Duration>) -> Result<()> {
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(4);
-        fds.extend(self.pidfd.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        fds.push(PollFd::new(&self.pidfd, PollFlags::IN));
         fds.extend(self.stdin.pipe.iter().map(|fd| PollFd::new(fd, PollFlags::OUT)));
         fds.extend(self.stdout.pipe.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         fds.extend(self.stderr.pipe.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
-        let left = match self.pidfd {
-            Some(_) => left,
-            None => Some(left.map_or(TICK, |left| left.min(TICK))),
-        };
         // what does not fit a timespec is longer than anybody waits
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         match rustix::event::poll(&mut fds, left.as_ref()) {
@@ -264,50 +252,20 @@ impl Output {
     }
 }
 
-/// Starts the program with `stdio` as its fds 0 to 2, as the leader of a process group, with no signal blocked.
-fn posix_spawn_hook(hook: &Hook, stdio: [&OwnedFd; 3]) -> Result<Pid> {
+/// Starts the program with `stdio` as its fds 0 to 2.
+fn start(hook: &Hook, stdio: [&OwnedFd; 3]) -> Result<Child> {
     let path = c_string("path", hook.path.as_os_str().as_bytes())?;
     let mut args = c_strings("args", &hook.args)?;
     if args.is_empty() {
         args.push(path.clone());
     }
     let env = c_strings("env", &hook.env)?;
-    let (attr, actions) = spawn_attributes(stdio).map_err(|errno| Error::os("posix_spawn attributes", errno))?;
-    let pid = posix_spawn::<CStr, _, _>(&path, &actions, &attr, &args, &env)
-        .call(|| format!("fork/exec {}", hook.path.display()))?;
-    Pid::from_raw(pid.as_raw()).ok_or_else(|| Error::new("posix_spawn gave no process"))
+    program::spawn(&path, &args, &env, stdio).call(|| format!("fork/exec {}", hook.path.display()))
 }
 
-fn spawn_attributes(stdio: [&OwnedFd; 3]) -> nix::Result<(PosixSpawnAttr, PosixSpawnFileActions)> {
-    let mut actions = PosixSpawnFileActions::init()?;
-    for (fd, target) in stdio.into_iter().zip(0..) {
-        actions.add_dup2(fd.as_raw_fd(), target)?;
-    }
-    let mut attr = PosixSpawnAttr::init()?;
-    attr.set_flags(
-        PosixSpawnFlags::POSIX_SPAWN_SETPGROUP
-            | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK
-            | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF,
-    )?;
-    attr.set_pgroup(nix::unistd::Pid::from_raw(0))?;
-    attr.set_sigmask(&SigSet::empty())?;
-    let mut default = SigSet::empty();
-    default.add(Signal::SIGPIPE);
-    attr.set_sigdefault(&default)?;
-    Ok((attr, actions))
-}
-
-/// A close-on-exec pipe, none of whose ends is 0, 1 or 2: there the ends for the hook would overwrite each other.
+/// A pipe for the hook's stdio.
 fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    let (read, write) = pipe_with(PipeFlags::CLOEXEC).call(|| "pipe2".to_owned())?;
-    Ok((above_stdio(read)?, above_stdio(write)?))
-}
-
-fn above_stdio(fd: OwnedFd) -> Result<OwnedFd> {
-    if fd.as_raw_fd() > 2 {
-        return Ok(fd);
-    }
-    rustix::io::fcntl_dupfd_cloexec(&fd, 3).call(|| "fcntl F_DUPFD_CLOEXEC".to_owned())
+    program::pipe().call(|| "pipe2".to_owned())
 }
 
 fn c_strings(property: &str, words: &[String]) -> Result<Vec<CString>> {
@@ -321,6 +279,7 @@ fn c_string(property: &str, bytes: &[u8]) -> Result<CString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::signal::{SigSet, Signal};
     use std::fs;
 
     fn shell(script: &str) -> Hook {
@@ -506,14 +465,5 @@ mod tests {
             .count();
         let out = output_of(shell("ls /proc/self/fd | wc -l > $OUT"), "");
         assert_eq!(out.trim().parse(), Ok(inherited + 1)); // ls reads the directory
-    }
-
-    #[test]
-    fn without_a_pidfd_too() {
-        let hook = shell("cat >/dev/null; exit 7");
-        let mut running = Running::spawn(&hook, b"{}").unwrap();
-        running.pidfd = None;
-        let status = running.supervise(None).unwrap().unwrap();
-        assert_eq!(status.exit_status(), Some(7));
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::case::Res;
 use crate::cgroup;
+use crate::user;
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
@@ -80,7 +81,7 @@ fn clone_template(from: &Path, to: &Path) -> io::Result<()> {
 
 /// The host's id of the container's root in a user namespace of ours, and how many there are.
 pub const ROOT: u32 = 100_000;
-const IDS: u32 = 65_536;
+pub const IDS: u32 = 65_536;
 
 /// Everything at and below `path` changes hands: from those who had it on the host to the container's of the same
 /// number. What is the container's already stays so.
@@ -110,11 +111,15 @@ fn give_once(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path)?.uid() < IDS { give(path) } else { Ok(()) }
 }
 
+#[derive(Clone)]
 pub struct Bundle {
     pub dir: PathBuf,
     pub config: Value,
     /// The container's root is to have the rootfs, and what of the case's own is bound.
     pub given: bool,
+    /// An ordinary user's: two mappings.
+    as_user: bool,
+    cgroup: String,
 }
 
 impl Bundle {
@@ -124,7 +129,7 @@ impl Bundle {
         for a in APPLETS {
             symlink("busybox", dir.join("rootfs/bin").join(a))?;
         }
-        Ok(Self { dir, config: base_config(cgroup), given: false })
+        Ok(Self { dir, config: base_config(cgroup), given: false, as_user: false, cgroup: cgroup.to_owned() })
     }
 
     pub fn rootfs(&self) -> PathBuf {
@@ -198,8 +203,21 @@ impl Bundle {
     /// In a new user namespace, whose root is 100000 of the host. The rootfs is its own.
     pub fn map_ids(&mut self) -> &mut Self {
         self.namespace("user", Some(""));
-        let all = json!([{"containerID": 0, "hostID": ROOT, "size": IDS}]);
+        let mut all = json!([{"containerID": 0, "hostID": ROOT, "size": IDS}]);
+        if self.as_user {
+            let map = |(inside, outside, size)| json!({"containerID": inside, "hostID": outside, "size": size});
+            all = user::MAPS.map(map).into();
+        }
         self.set("/linux/uidMappings", all.clone()).set("/linux/gidMappings", all)
+    }
+
+    /// As the user of `--as-user` may have it.
+    pub fn for_user(&mut self, cgroups: bool) -> &mut Self {
+        self.as_user = true;
+        if !cgroups {
+            self.unset("/linux/cgroupsPath");
+        }
+        self.map_ids()
     }
 
     /// In the host's user namespace, whatever the others are in.
@@ -217,7 +235,7 @@ impl Bundle {
 
     /// Where its cgroup is in each hierarchy, whichever driver the path is for.
     pub fn cgroup(&self) -> String {
-        cgroup::resolve(self.config["linux"]["cgroupsPath"].as_str().unwrap_or_default())
+        cgroup::resolve(self.config["linux"]["cgroupsPath"].as_str().unwrap_or(&self.cgroup))
     }
 
     pub fn save(&self) -> Res {

@@ -1,5 +1,6 @@
 //! The machine's cgroup hierarchies, v1 and v2 alike.
 
+use crate::systemd;
 use rustix::fs::getxattr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ pub fn resolve(path: &str) -> String {
     let [slice, prefix, name] = parts[..] else { return path.to_owned() };
     let words: Vec<&str> = slice.trim_end_matches(".slice").split('-').collect();
     let slices: String = (1..=words.len()).map(|n| format!("/{}.slice", words[..n].join("-"))).collect();
-    format!("{slices}/{prefix}-{name}.scope")
+    format!("{}{slices}/{prefix}-{name}.scope", systemd::top())
 }
 
 /// The directories of this cgroupsPath in the hierarchies that have it.

@@ -81,6 +81,9 @@ impl Cx {
         if self.mapped.get() {
             bundle.map_ids().given = true;
         }
+        if self.options.as_user {
+            bundle.for_user(!self.options.session.is_empty());
+        }
         Ok(bundle)
     }
 

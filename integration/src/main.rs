@@ -38,6 +38,7 @@ mod systemd;
 mod table;
 mod tally;
 mod tmux;
+mod user;
 mod worker;
 
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! What the command line says, handed down the chain of processes as JSON in one
 //! environment variable.
 
+use crate::systemd;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ pub const VARIABLE: &str = "FERRUN_INTEGRATION";
 pub const USAGE: &str = "\
 usage: ferrun-integration [--runtime PATH] [--filter SUBSTR]... [--list] [--jobs N]
                           [--driver D] [--cycles N] [--parallel M] [--limit SECONDS]
-                          [--long] [--deny RULES] [--userns] [--table FILE] [--verbose] [--strict]
+                          [--long] [--deny RULES] [--userns] [--as-user] [--table FILE]
+                          [--verbose] [--strict]
 
   --runtime PATH    the runtime to test (default: the repository's release ferrun)
   --filter SUBSTR   only cases whose name contains it (may be repeated: any of them);
@@ -25,6 +27,7 @@ usage: ferrun-integration [--runtime PATH] [--filter SUBSTR]... [--list] [--jobs
   --limit SECONDS   time for one case (default 120)
   --long            the races of security:: last a minute each, or 10,000 containers
   --userns          every bundle has a user namespace of its own, unless the case says otherwise
+  --as-user         the same, and an ordinary user runs the runtime
   --deny RULES      the runtime runs under a filter: `openat2=ENOSYS,clone3=EPERM`
   --table FILE      write the results into a table: a line for each case, a column for each runtime
   --verbose         print the time of each case and the log of the failed ones
@@ -36,6 +39,8 @@ these fail the run. Exit status: 0 all passed, 1 some did not, 2 the run itself 
 #[derive(Clone, Default)]
 pub struct Options {
     pub runtime: PathBuf,
+    /// Its file. With `--as-user` what is called is a script before it.
+    pub program: PathBuf,
     /// First word of `--version`: runc, crun, ferrun, youki.
     pub kind: String,
     /// The version, for cases about things that came later.
@@ -52,6 +57,8 @@ pub struct Options {
     pub long: bool,
     /// Every bundle has a user namespace.
     pub userns: bool,
+    /// An ordinary user runs the runtime; `userns` is set too.
+    pub as_user: bool,
     /// Rules for `deny`; empty: none.
     pub deny: String,
     /// Of the outermost process only.
@@ -65,6 +72,8 @@ pub struct Options {
     /// The cgroup (of each hierarchy) in which every case gets a parent of its own:
     /// empty for the root.
     pub cgroups: String,
+    /// The cgroup of the manager of the user of `--as-user`: empty where the user has none.
+    pub session: String,
     /// The slice of all scopes of this run.
     pub slice: String,
     /// The pid of the sandbox's init: all that the cases start descends from it.
@@ -113,6 +122,7 @@ impl Options {
                 "--list" => o.list = true,
                 "--long" => o.long = true,
                 "--userns" => o.userns = true,
+                "--as-user" => (o.userns, o.as_user) = (true, true),
                 "--deny" => o.deny = value()?,
                 "--table" => o.table = Some(PathBuf::from(value()?)),
                 "--verbose" => o.verbose = true,
@@ -129,11 +139,13 @@ impl Options {
 
     pub fn hand_to(&self, command: &mut Command) {
         let v = json!({
-            "runtime": self.runtime, "kind": self.kind, "version": self.version, "filters": self.filters,
-            "jobs": self.jobs, "job": self.job, "cycles": self.cycles, "parallel": self.parallel,
-            "limit": self.limit, "long": self.long, "userns": self.userns, "deny": self.deny, "verbose": self.verbose,
+            "runtime": self.runtime, "program": self.program, "kind": self.kind, "version": self.version,
+            "filters": self.filters, "jobs": self.jobs, "job": self.job, "cycles": self.cycles, "parallel": self.parallel,
+            "limit": self.limit, "long": self.long, "userns": self.userns, "as_user": self.as_user,
+            "deny": self.deny, "verbose": self.verbose,
             "strict": self.strict, "base": self.base, "tag": self.tag,
-            "driver": self.driver.name(), "cgroups": self.cgroups, "slice": self.slice, "init": self.init,
+            "driver": self.driver.name(), "cgroups": self.cgroups, "session": self.session,
+            "slice": self.slice, "init": self.init,
         });
         command.env(VARIABLE, v.to_string());
     }
@@ -143,8 +155,12 @@ impl Options {
         let v: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
         let s = |k: &str| v[k].as_str().unwrap_or_default().to_owned();
         let n = |k: &str| v[k].as_u64().unwrap_or_default();
+        if !s("session").is_empty() {
+            systemd::ask_the_users(s("session"));
+        }
         Ok(Self {
             runtime: s("runtime").into(),
+            program: s("program").into(),
             kind: s("kind"),
             version: s("version"),
             filters: v["filters"]
@@ -161,6 +177,7 @@ impl Options {
             limit: n("limit"),
             long: v["long"] == true,
             userns: v["userns"] == true,
+            as_user: v["as_user"] == true,
             deny: s("deny"),
             table: None,
             verbose: v["verbose"] == true,
@@ -169,6 +186,7 @@ impl Options {
             tag: s("tag"),
             driver: Driver::parse(&s("driver"))?,
             cgroups: s("cgroups"),
+            session: s("session"),
             slice: s("slice"),
             init: n("init") as i32,
         })

@@ -6,7 +6,7 @@
 use crate::cgroup;
 use crate::options::Options;
 use crate::tally::Tally;
-use crate::{cases, mountinfo, systemd, table, worker};
+use crate::{cases, mountinfo, systemd, table, user, worker};
 use nix::sched::CloneFlags;
 use rustix::fs::{CWD, FileType, Mode, chmod, makedev, mknodat};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount};
@@ -49,9 +49,12 @@ fn outer(args: &[String]) -> Result<ExitCode, String> {
     if options.systemd() && !systemd::is_here() {
         return Err("--driver systemd: this machine does not run systemd".into());
     }
+    if options.as_user {
+        user::open_session(&mut options)?;
+    }
     std::fs::create_dir(&options.base).map_err(|e| format!("mkdir {}: {e}", options.base.display()))?;
     let sum = run_jobs(&options);
-    if options.systemd() {
+    if options.systemd() || !options.session.is_empty() {
         systemd::stop(&systemd::units(&options.tag));
     }
     // Whatever way the sandboxes ended: by now every process in them is dead.
@@ -129,6 +132,7 @@ fn find_runtime(options: &mut Options) -> Result<(), String> {
         options.runtime = found.ok_or(format!("{}: not in PATH", options.runtime.display()))?;
     }
     options.runtime = options.runtime.canonicalize().map_err(|e| format!("{}: {e}", options.runtime.display()))?;
+    options.program.clone_from(&options.runtime);
     let out = Command::new(&options.runtime)
         .arg("--version")
         .output()
@@ -179,7 +183,7 @@ pub fn launcher() -> ExitCode {
 /// orphaned, as containerd's shim or systemd would.
 pub fn init() -> ExitCode {
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
-    let options = match Options::inherited().and_then(|o| prepare(&o).map(|()| o)) {
+    let options = match Options::inherited().and_then(|mut o| prepare(&mut o).map(|()| o)) {
         Ok(o) => Options { init: std::process::id() as i32, ..o },
         Err(e) => {
             eprintln!("sandbox: {e}");
@@ -207,7 +211,7 @@ pub fn init() -> ExitCode {
     }
 }
 
-fn prepare(options: &Options) -> Result<(), String> {
+fn prepare(options: &mut Options) -> Result<(), String> {
     let _ = set_child_subreaper(Some(getpid()));
     let text = |what: &'static str| move |e: rustix::io::Errno| format!("{what}: {e}");
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).map_err(text("make / private"))?;
@@ -220,6 +224,9 @@ fn prepare(options: &Options) -> Result<(), String> {
     if mknodat(CWD, &null, FileType::CharacterDevice, mode, makedev(1, 3)).is_ok() {
         chmod(&null, mode).map_err(text("chmod"))?;
         mount_bind(&null, "/dev/null").map_err(text("bind /dev/null"))?;
+    }
+    if options.as_user {
+        user::prepare(options).map_err(|e| format!("an ordinary user: {e}"))?;
     }
     if options.kind == "crun" {
         // crun refuses a hybrid layout: it is shown cgroup v1 alone.

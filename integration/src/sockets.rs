@@ -3,9 +3,11 @@
 
 use crate::case::{Context, Res, broken};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use std::fs;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -57,5 +59,18 @@ pub fn datagram(socket: &UnixDatagram) -> Res<String> {
 }
 
 pub fn listen(path: &Path) -> Res<UnixListener> {
-    UnixListener::bind(path).context(path.display())
+    let socket = UnixListener::bind(path).context(path.display())?;
+    for_all(path)?;
+    Ok(socket)
+}
+
+pub fn hear(path: &Path) -> Res<UnixDatagram> {
+    let socket = UnixDatagram::bind(path).context(path.display())?;
+    for_all(path)?;
+    Ok(socket)
+}
+
+/// Whoever the runtime is may connect.
+fn for_all(path: &Path) -> Res {
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o666))?)
 }

@@ -1,7 +1,31 @@
 //! What systemd says of the units that a runtime has asked it for.
 
+use crate::user;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// Where the manager of `--as-user` has its cgroups: it is the one that is asked then.
+static USERS: OnceLock<String> = OnceLock::new();
+
+pub fn ask_the_users(top: String) {
+    let _ = USERS.set(top);
+}
+
+/// The cgroup in which the manager's slices are.
+pub fn top() -> &'static str {
+    USERS.get().map_or("", String::as_str)
+}
+
+/// A program that asks the manager: `systemctl`, `systemd-run`.
+pub fn program(name: &str) -> Command {
+    let mut command = if USERS.get().is_some() { user::command(name) } else { Command::new(name) };
+    if USERS.get().is_some() {
+        command.arg("--user");
+    }
+    command.stdin(Stdio::null());
+    command
+}
 
 pub fn is_here() -> bool {
     Path::new("/run/systemd/system").is_dir()
@@ -31,10 +55,10 @@ pub fn stop(units: &[String]) {
 
 /// Does something to systemd itself: `daemon-reload`.
 pub fn control(verb: &str) -> bool {
-    Command::new("systemctl").arg(verb).stdin(Stdio::null()).status().is_ok_and(|status| status.success())
+    program("systemctl").arg(verb).status().is_ok_and(|status| status.success())
 }
 
 fn systemctl(args: &[&str]) -> String {
-    let out = Command::new("systemctl").args(args).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let out = program("systemctl").args(args).stderr(Stdio::null()).output();
     out.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default()
 }

@@ -10,6 +10,7 @@ use crate::options::Options;
 use crate::run::wait_until;
 use crate::selinux;
 use crate::tally::Tally;
+use crate::user;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -120,6 +121,9 @@ fn judge(options: &Options, case: &Case, n: usize) -> Verdict {
     if let Some(why) = case.without_userns.filter(|_| options.userns) {
         return Verdict::Skip(format!("with a user namespace: {why}"));
     }
+    if let Some(why) = user::why_not(options, &case.name) {
+        return Verdict::Skip(format!("by an ordinary user: {why}"));
+    }
     match known {
         Some(known) => Verdict::Skip(format!("{} differs: {known}", options.kind)),
         None => attempt(options, case, n),
@@ -132,7 +136,8 @@ fn attempt(options: &Options, case: &Case, n: usize) -> Verdict {
     o.tag = format!("{}c{n:04}", options.tag);
     let dir = options.base.join(format!("case{n}"));
     let before = Before::look(&o);
-    let made = fs::create_dir(&dir).and_then(|()| cgroup::make_parent(&o.cgroups, &o.tag));
+    let owned = || if o.as_user { user::own_case(&o, &dir) } else { Ok(()) };
+    let made = fs::create_dir(&dir).and_then(|()| cgroup::make_parent(&o.cgroups, &o.tag)).and_then(|()| owned());
     let verdict = match made {
         Ok(()) => in_its_own_process(&o, case, &dir),
         Err(e) => Verdict::Fail(format!("cannot prepare: {e}")),

@@ -9,7 +9,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::config::{IdMapping, IdMaps, map_text};
 use crate::error::{Call, Context, Error, Result};
 use crate::plan::step::{MapWriter, NamespaceKind, WriteMaps};
-use crate::sys::{clone, pidfd};
+use crate::sys::{clone, pidfd, program};
 
 /// Writes them for the process `pid`.
 ///
@@ -84,7 +84,7 @@ impl Map<'_> {
         let name = format!("new{}map", self.kind);
         let numbers = self.list.iter().flat_map(|one| [one.container_id, one.host_id, one.size]);
         let run = || {
-            let ended = Command::new(&name)
+            let ended = program::forks(&mut Command::new(&name))
                 .arg(pid.to_string())
                 .args(numbers.map(|number| number.to_string()))
                 .stdin(Stdio::null())

@@ -7,7 +7,8 @@ use rustix::io::Errno;
 
 use super::outcome;
 
-fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+/// As execve(2) wants them.
+pub(super) fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
 }
 

@@ -17,6 +17,7 @@ pub mod mount;
 pub mod mountinfo;
 pub mod pidfd;
 pub mod proc;
+pub mod program;
 pub mod root;
 pub mod sched;
 pub mod seccomp;

@@ -19,6 +19,8 @@ pub fn cases() -> Vec<Case> {
             .differs("runc", "Go's own SIGURG comes too, SIGPROF and SIGWINCH do not"),
         case("foreground::exec_passes_each_signal_on", exec_signals)
             .differs("runc", "Go's own SIGURG comes too, SIGPROF and SIGWINCH do not"),
+        case("foreground::run_passes_each_signal_on_after_a_hook", run_signals_after_hook)
+            .differs("runc", "Go's own SIGURG comes too, SIGPROF and SIGWINCH do not"),
         case("foreground::run_stops_and_goes_on_with_its_shell", run_stops)
             .only(&["ferrun"], "the peers pass SIGTSTP on and do not stop themselves"),
         case("foreground::exec_stops_and_goes_on_with_its_shell", exec_stops)
@@ -90,6 +92,13 @@ fn each_arrives(job: Job) -> Res {
 fn run_signals(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     b.args(&["/probe", "signals"]);
+    each_arrives(cx.with_bundle("run", &b, &cx.id())?.spawn()?)
+}
+
+/// Starting a program may leave a hole in the signal mask.
+fn run_signals_after_hook(cx: &Cx) -> Res {
+    let mut b = cx.bundle()?;
+    b.args(&["/probe", "signals"]).set("/hooks", json!({"createRuntime": [{"path": "/bin/true"}]}));
     each_arrives(cx.with_bundle("run", &b, &cx.id())?.spawn()?)
 }
 
@@ -299,7 +308,7 @@ fn detached_orphan(cx: &Cx) -> Res {
     let id = cx.id();
     cx.adopt(&id);
     let socket = cx.path("notify");
-    let manager = std::os::unix::net::UnixDatagram::bind(&socket)?;
+    let manager = crate::sockets::hear(&socket)?;
     let run = cx.runtime("run").arg("--detach").arg("--bundle").arg(&b.dir).arg(&id).env("NOTIFY_SOCKET", &socket);
     let job = run.spawn()?;
     up(&job)?;

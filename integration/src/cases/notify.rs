@@ -53,7 +53,7 @@ struct Manager {
 impl Manager {
     fn new(cx: &Cx) -> Res<Self> {
         let path = cx.path("manager.sock");
-        Ok(Self { socket: UnixDatagram::bind(&path)?, path })
+        Ok(Self { socket: sockets::hear(&path)?, path })
     }
 
     /// All the lines that come until there is READY, and what comes with it.

@@ -4,10 +4,9 @@ use crate::case::{Case, Res, case, skip};
 use crate::cgroup;
 use crate::cx::Cx;
 use crate::run::eventually;
-use crate::systemd::{property, stop, units};
+use crate::systemd::{program, property, stop, top, units};
 use crate::{ensure, same};
 use serde_json::json;
-use std::process::{Command, Stdio};
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -51,7 +50,7 @@ fn deep(cx: &Cx) -> Res {
     b.set("/linux/cgroupsPath", json!(format!("{slice}:{}:deep", cx.options.tag)));
     let tag = &cx.options.tag;
     let seen = cx.sh(&mut b, "cat /proc/self/cgroup")?;
-    let want = format!("/{tag}.slice/{tag}-a.slice/{tag}-a-b.slice/{tag}-deep.scope");
+    let want = format!("{}/{tag}.slice/{tag}-a.slice/{tag}-a-b.slice/{tag}-deep.scope", top());
     let found = cgroup::paths(&seen).iter().all(|p| p.starts_with(&want));
     // Slices that systemd made for a unit stay: they are this case's own to end.
     stop(&units(&format!("{tag}*.slice")));
@@ -65,7 +64,8 @@ fn default_path(cx: &Cx) -> Res {
     let c = cx.sleeping(&mut b)?;
     let found = units(&c.id);
     ensure!(found.len() == 1 && found[0].ends_with(&format!("-{}.scope", c.id)), "{found:?}");
-    same!(property(&found[0], "Slice"), "system.slice", "Slice");
+    let slice = if cx.options.as_user { "user.slice" } else { "system.slice" };
+    same!(property(&found[0], "Slice"), slice, "Slice");
     Ok(())
 }
 
@@ -104,9 +104,8 @@ fn failed_unit(cx: &Cx) -> Res {
 fn taken(cx: &Cx) -> Res {
     let b = cx.bundle()?;
     let unit = unit(&b.cgroup());
-    let mut other = Command::new("systemd-run")
+    let mut other = program("systemd-run")
         .args(["--quiet", "--scope", "--slice", &cx.options.slice, "--unit", &unit, "sleep", "100"])
-        .stdin(Stdio::null())
         .spawn()?;
     eventually("the other scope is up", || Ok(property(&unit, "ActiveState") == "active"))?;
     let out = cx.run(&b)?;

@@ -5,7 +5,7 @@ use crate::case::{Case, Context, Res, broken, case, skip};
 use crate::cgroup;
 use crate::cx::{Cx, text};
 use crate::run::eventually;
-use crate::systemd::{self, property, units};
+use crate::systemd::{self, program, property, units};
 use crate::{ensure, same};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -176,10 +176,9 @@ fn unsafe_annotations(cx: &Cx) -> Res {
 fn leftover(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     let unit = unit(&b);
-    let mut other = Command::new("systemd-run")
+    let mut other = program("systemd-run")
         .args(["--quiet", "--scope", "--property", "RuntimeMaxSec=1", "--slice", &cx.options.slice])
         .args(["--unit", &unit, "sleep", "100"])
-        .stdin(Stdio::null())
         .spawn()?;
     other.wait()?;
     eventually("the other scope has failed", || Ok(property(&unit, "ActiveState") == "failed"))?;
@@ -265,11 +264,11 @@ fn reexec(cx: &Cx) -> Res {
     for round in 0..if cx.options.cycles >= 200 { 40 } else { 5 } {
         let mut b = cx.bundle()?;
         b.sleeps();
-        let mut restart = Command::new("systemctl").arg("daemon-reexec").stdin(Stdio::null()).spawn()?;
+        let mut restart = program("systemctl").arg("daemon-reexec").spawn()?;
         let made = cx.create(&b).context(format!("create while systemd restarts, round {round}"));
         restart.wait()?;
         let c = made?;
-        let mut restart = Command::new("systemctl").arg("daemon-reexec").stdin(Stdio::null()).spawn()?;
+        let mut restart = program("systemctl").arg("daemon-reexec").spawn()?;
         let deleted = cx.delete_force(&c.id).context(format!("delete while systemd restarts, round {round}"));
         restart.wait()?;
         deleted?;
@@ -371,7 +370,8 @@ fn no_bus(cx: &Cx) -> Res {
         ("unix:path=/no/such/socket", "/no/such/socket: no such file or directory"),
         ("tcp:host=localhost", "only unix:path= and unix:abstract= are supported"),
     ] {
-        let create = cx.with_bundle("create", &b, &cx.id())?.env("DBUS_SYSTEM_BUS_ADDRESS", address);
+        let bus = if cx.options.as_user { "DBUS_SESSION_BUS_ADDRESS" } else { "DBUS_SYSTEM_BUS_ADDRESS" };
+        let create = cx.with_bundle("create", &b, &cx.id())?.env(bus, address);
         create.out()?.fails(&[words])?;
         ensure!(fs::read_dir(cx.root())?.next().is_none(), "state is left, and nobody was asked");
     }

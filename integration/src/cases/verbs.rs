@@ -393,6 +393,7 @@ fn spec(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     b.save()?;
     fs::remove_file(b.dir.join("config.json"))?;
+    cx.give(&b.dir)?;
     cx.runtime("spec").cwd(&b.dir).out()?.ok()?;
     b.config = serde_json::from_str(&text(b.dir.join("config.json"))?)?;
     same!(b.config["process"]["terminal"], json!(true), "a terminal is asked for");

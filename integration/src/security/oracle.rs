@@ -174,7 +174,7 @@ impl Machine {
             mounts: fs::read_to_string("/proc/self/mountinfo")?,
             sysctls: SYSCTLS.into_iter().filter_map(sysctl).collect(),
             devices: DEVICES.into_iter().filter_map(device).collect(),
-            runtime: Entry::of(&cx.options.runtime)?,
+            runtime: Entry::of(&cx.options.program)?,
         })
     }
 }

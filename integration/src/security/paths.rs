@@ -52,7 +52,7 @@ pub fn target_behind_link(cx: &Cx) -> Res {
             symlink("../../../chain", b.rootfs().join("mnt/in/up"))?;
             let options: &[&str] = if kind == "bind" { &["rbind"] } else { &[] };
             for target in ["/dir", "/dir/x", "/dir/x/y/z", "/dangling", "/dangling/x", "/mnt/in/up/x", "/file"] {
-                let mut b = Bundle { dir: b.dir.clone(), config: b.config.clone(), given: b.given };
+                let mut b = b.clone();
                 b.mount(target, kind, source, options);
                 tried(cx, &b)?;
                 guard.untouched()?;

@@ -6,6 +6,7 @@ use crate::case::{Case, Context, Res, case};
 use crate::cases::exec::exec;
 use crate::cx::{Container, Cx};
 use crate::run::eventually;
+use crate::user;
 use crate::{ensure, same};
 use serde_json::{Value, json};
 use std::fs;
@@ -23,10 +24,16 @@ pub fn cases() -> Vec<Case> {
 /// The runtime as a copy that an attack may overwrite.
 pub fn with_copy(cx: &Cx) -> Res<Cx> {
     let copy = cx.fresh("runtime");
-    fs::copy(&cx.options.runtime, &copy)?;
+    fs::copy(&cx.options.program, &copy)?;
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
     let mut options = cx.options.clone();
-    options.runtime = copy;
+    options.runtime.clone_from(&copy);
+    if options.as_user {
+        cx.give(&copy)?;
+        options.runtime = cx.fresh("script");
+        user::write_script(&options, &options.runtime, &copy)?;
+    }
+    options.program = copy;
     Ok(Cx::new(options, cx.dir.clone()))
 }
 

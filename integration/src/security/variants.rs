@@ -57,6 +57,7 @@ fn well(out: Out) -> Res<bool> {
 
 fn under(cx: &Cx, rules: &str) -> Res {
     std::fs::create_dir(cx.path("denied"))?;
+    cx.give(&cx.path("denied"))?;
     let denied = filtered(cx, rules)?;
     let guard = Guard::new(cx)?;
     let lived = life(&denied, cx)?;
