@@ -10,7 +10,7 @@ use rustix::fs::{
 };
 
 use crate::error::{Call, Context, Error, Result, errno_words};
-use crate::plan::step::{Asset, AssetId, DeviceKind, TreeIdmap};
+use crate::plan::step::{Asset, AssetId, Attributes, DeviceKind, TreeIdmap};
 use crate::sys::mount::{self, MS_PRIVATE, SetAttr};
 use crate::sys::mountinfo::{self, MountInfo};
 use crate::sys::proc;
@@ -29,6 +29,15 @@ pub(crate) fn open(asset: &Asset, opened: &[Option<OwnedFd>]) -> Result<OwnedFd>
         _ => return Err(Error::new("this asset is no mount")),
     };
     opened.map_err(|error| error.path(path)).context(|| format!("open {}", path.display()))
+}
+
+/// Finishes what was opened as a tree to be locked, when it is. Of what is unbindable no copy could be had before, and
+/// that of what is shared is a slave.
+pub(crate) fn finish(asset: &Asset, tree: &OwnedFd) -> Result<()> {
+    let Asset::Tree { path, attributes, .. } = asset else { return Err(Error::new("this asset is no tree")) };
+    let only = |change: &Attributes| Attributes { set: 0, clear: 0, ..*change };
+    let propagation: Vec<_> = attributes.iter().filter(|change| change.propagation.is_some()).map(only).collect();
+    set_attributes(tree, &propagation).map_err(|error| error.path(path)).context(|| format!("bind {}", path.display()))
 }
 
 /// In the mount namespace of a user namespace no mount may uncover what others hide.
@@ -57,7 +66,7 @@ fn device(path: &Path, kind: DeviceKind, number: u64) -> Result<OwnedFd> {
 }
 
 fn copy(asset: &Asset, opened: &[Option<OwnedFd>]) -> Result<OwnedFd> {
-    let Asset::Tree { path, recursive, attributes, idmap, nofollow, procfs, .. } = asset else {
+    let Asset::Tree { path, recursive, attributes, idmap, nofollow, procfs, locked, .. } = asset else {
         return Err(Error::new("this asset is no tree"));
     };
     let name = path.to_str().ok_or_else(|| Error::new("the path is not UTF-8"))?;
@@ -70,7 +79,13 @@ fn copy(asset: &Asset, opened: &[Option<OwnedFd>]) -> Result<OwnedFd> {
     if let Some(idmap) = idmap {
         map_ids(&tree, path, *idmap, namespace(opened, idmap.users)?)?;
     }
-    set_attributes(&tree, attributes)?;
+    if *locked {
+        let flags = |change: &Attributes| Attributes { propagation: None, ..*change };
+        let some = |change: &Attributes| change.set | change.clear != 0;
+        set_attributes(&tree, &attributes.iter().map(flags).filter(some).collect::<Vec<_>>())?;
+    } else {
+        set_attributes(&tree, attributes)?;
+    }
     Ok(tree)
 }
 

@@ -11,7 +11,7 @@ use crate::init::tree;
 use crate::plan::step::{Asset, AssetEntry, NamespaceKind};
 use crate::state::store::{Entry, FAULT, START_FIFO};
 
-use super::maps;
+use super::{lock, maps};
 
 /// Opens all that the init does not open itself, in order. The caller has the pidfd of an init.
 pub(super) fn open_all(assets: &[AssetEntry], entry: &Entry) -> Result<Vec<Option<OwnedFd>>> {
@@ -23,6 +23,7 @@ pub(super) fn open_all(assets: &[AssetEntry], entry: &Entry) -> Result<Vec<Optio
         let open = if not_ours(asset) { None } else { Some(open_one(asset, &opened, entry)?) };
         opened.push(open);
     }
+    lock::lock(assets, &mut opened)?;
     Ok(opened)
 }
 

@@ -5,6 +5,7 @@ pub mod channel;
 pub mod create;
 pub mod exec;
 pub mod foreground;
+mod lock;
 mod maps;
 pub mod seal;
 pub mod spawn;

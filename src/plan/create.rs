@@ -106,6 +106,7 @@ fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, plac
         nofollow: false,
         procfs: false,
         late: mount_namespace.is_new() && !namespaces::may_mount(host),
+        locked: mounts::is_locked(config, host),
     };
     let root = draft.asset(tree, Some("/root/path".to_owned()));
     draft.step_at("/root/path", Step::AttachRoot { root, path: request.rootfs.clone() });
@@ -126,6 +127,7 @@ fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, plac
             nofollow: false,
             procfs: false,
             late,
+            locked: mounts::is_locked(config, host),
         };
         let what = MountWhat::Tree { tree: draft.asset(tree, None), symlinks: SymlinkRule::Follow };
         draft.step(Step::Mount(Mount {

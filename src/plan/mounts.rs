@@ -69,7 +69,16 @@ fn else_bind(draft: &mut Draft, config: &Config, host: &Host, mount: &Mount, fst
     }];
     let procfs = fstype == "proc";
     let path = path.into();
-    let tree = Asset::Tree { path, recursive: true, attributes, idmap: None, nofollow: false, procfs, late: true };
+    let tree = Asset::Tree {
+        path,
+        recursive: true,
+        attributes,
+        idmap: None,
+        nofollow: false,
+        procfs,
+        late: true,
+        locked: false,
+    };
     Some(draft.asset(tree, Some(mount.pointer.clone())))
 }
 
@@ -122,8 +131,15 @@ fn tree(draft: &mut Draft, config: &Config, host: &Host, tree: Tree<'_>) -> Asse
         let kind = inherited(config).kind;
         attributes.insert(0, Attributes { propagation: Some(kind), recursive, ..Attributes::default() });
     }
+    let locked = !late && is_locked(config, host);
     let path = path.to_owned();
-    draft.asset(Asset::Tree { path, recursive, attributes, idmap, nofollow, procfs, late }, Some(pointer))
+    draft.asset(Asset::Tree { path, recursive, attributes, idmap, nofollow, procfs, late, locked }, Some(pointer))
+}
+
+/// Whether what the runtime opens itself must be locked. What the init opens is already, with the flags that it has on
+/// the host: its mount namespace belongs to its user namespace.
+pub(super) fn is_locked(config: &Config, host: &Host) -> bool {
+    !config.namespaces.user.is_host() && namespaces::may_mount(host)
 }
 
 /// One user namespace for all mounts with the same mappings.

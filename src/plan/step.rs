@@ -45,6 +45,10 @@ pub enum Asset {
         /// the order in which they were made, and tools expect parents before children.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         late: bool,
+        /// Nobody in the container's user namespace can change its flags, or take away a mount in it: they are copied
+        /// into another user namespace once, where the kernel locks them (mount_namespaces(7)).
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        locked: bool,
     },
     /// A detached copy of a device of the host's, proved to be just that: of /dev/null, for masks (CVE-2025-31133),
     /// and of those that a user namespace cannot make.

@@ -581,6 +581,21 @@ fn no_tree_stays_a_peer_of_the_hosts() {
     });
 }
 
+/// mount_namespaces(7): a mount that comes into a user namespace by descriptor could be changed by who is root there.
+#[test]
+fn what_the_runtime_opens_for_a_user_namespace_is_locked() {
+    for_every_plan(|made| {
+        // to who may not mount the opening is refused already
+        let ordinary = made.name.contains(" on ordinary,");
+        let mapped = !made.config.namespaces.user.is_host() && !ordinary;
+        for entry in &made.plan.assets {
+            if let Asset::Tree { late, locked, .. } = &entry.asset {
+                assert_eq!(*locked, mapped && !late, "{}: {entry:?}", made.name);
+            }
+        }
+    });
+}
+
 /// `shared`: then it is the caller's wish.
 fn asked_for_peers(made: &Made, pointer: Option<&str>) -> bool {
     let mount = pointer.and_then(|pointer| pointer.strip_suffix("/source"));

@@ -4,6 +4,8 @@
 //! `tNN_` is the number in the matrix of threats; the CVE is at the case. A peer is said to differ only where its
 //! attack was seen to succeed.
 //!
+//! T51 came later: what container's root in a user namespace can make of the host's mounts.
+//!
 //! With `--userns` all of it runs with a user namespace in every bundle.
 //!
 //! T23, T24 and T28 are the shim's: `shim/tests/task/security.rs`. Not here yet: T30, T31 and T33 with checkpoints.
@@ -16,6 +18,7 @@
 
 mod fds;
 mod hardening;
+mod locked;
 mod masks;
 mod oracle;
 mod paths;
@@ -35,6 +38,7 @@ pub fn cases() -> Vec<Case> {
         robbery::cases(),
         paths::cases(),
         masks::cases(),
+        locked::cases(),
         procfs::cases(),
         fds::cases(),
         terminal::cases(),
