@@ -3,6 +3,7 @@
 use crate::bundle::Bundle;
 use crate::case::{Case, Res, case};
 use crate::cx::{Container, Cx, namespace, string, text};
+use crate::security::locked;
 use crate::{ensure, same};
 use serde_json::{Value, json};
 use std::fs;
@@ -28,6 +29,10 @@ pub fn cases() -> Vec<Case> {
         case("userns::a_bind_from_where_only_root_gets", hidden_source)
             .only(&["ferrun", "crun"], "runc 1.1 opens the source inside"),
         case("userns::a_root_where_only_root_gets", hidden_root).only(&["ferrun"], "the others want a way to it"),
+        case("userns::the_config_may_take_flags_of_a_mount_away", locked::taken_away)
+            .only(&["ferrun"], "the others leave what the host's mount has"),
+        case("userns::a_bind_without_what_is_mounted_below", locked::without_below)
+            .only(&["ferrun", "crun"], "runc 1.1 opens it inside, where the kernel refuses that"),
         case("userns::time_offsets", time_offsets).only(&["ferrun"], "Debian's runc and crun know no time namespaces"),
         case("userns::exec_is_in_it", exec),
         case("userns::exec_of_an_unmapped_user_is_refused", exec_unmapped),

@@ -193,3 +193,27 @@ fn covered(cx: &Cx) -> Res {
     same!(cx.sh(&mut b, script)?, "own\nthe host's\n", "what the container reads");
     Ok(())
 }
+
+/// It is the caller's decision, and the host stays as it was.
+pub fn taken_away(cx: &Cx) -> Res {
+    let host = HostMount::files(cx.fresh("guard"))?.guarded(&ALL)?;
+    let mut b = bundle(cx)?;
+    b.bind(&host.0, "/mnt", &["rbind", "rw", "exec"]);
+    same!(cx.sh(&mut b, "echo more > /mnt/more && cat /mnt/more")?, "more\n", "what the container reads");
+    let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo")?);
+    let Some(mount) = mountinfo::at(&mounts, &host.0.to_string_lossy()) else {
+        return broken("the host's mount is gone");
+    };
+    ensure!(ALL.iter().all(|word| mount.has(word)), "the host's mount is {:?}", mount.options);
+    Ok(())
+}
+
+/// As asked: not what a mount of the host's shows there, but what it covers.
+pub fn without_below(cx: &Cx) -> Res {
+    let dir = cx.fresh("guard");
+    let _host = secret(&dir)?;
+    let mut b = bundle(cx)?;
+    b.bind(&dir, "/mnt", &["bind"]);
+    same!(cx.sh(&mut b, "cat /mnt/sub/secret")?, "secret", "what the container reads");
+    Ok(())
+}

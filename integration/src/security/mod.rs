@@ -18,7 +18,7 @@
 
 mod fds;
 mod hardening;
-mod locked;
+pub mod locked;
 mod masks;
 mod oracle;
 mod paths;
