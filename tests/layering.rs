@@ -383,7 +383,7 @@ fn unsafe_code(file: &File) -> Vec<String> {
 }
 
 /// How many places with `unsafe` there are beside tests. Whoever adds one reviews it, and says so here.
-const UNSAFE_PLACES: usize = 51;
+const UNSAFE_PLACES: usize = 54;
 
 #[test]
 fn unsafe_is_counted() {

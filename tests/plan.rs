@@ -97,6 +97,10 @@ fn by_systemd(config: &Config) -> Request {
     Request { manager: Manager::Systemd, ..request(config) }
 }
 
+fn by_users_systemd(config: &Config) -> Request {
+    Request { rootless: true, ..by_systemd(config) }
+}
+
 fn traced(config: &Config) -> Request {
     Request { traced: true, ..request(config) }
 }
@@ -166,7 +170,7 @@ const CASES: [Case; 53] = [
 ];
 
 /// Those of an exec: the process is the container's own.
-const EXECS: [Case; 10] = [
+const EXECS: [Case; 11] = [
     ("exec-v1.txt", "docker", v1, request),
     ("exec-v2.txt", "docker", v2, request),
     ("exec-traced.txt", "docker", v1, traced),
@@ -177,6 +181,7 @@ const EXECS: [Case; 10] = [
     ("exec-mapped-ordinary.txt", "mapped", ordinary, request),
     ("exec-listener.json", "listener-privileged", no_cgroups, request),
     ("exec-process.txt", "process", no_cgroups, request),
+    ("exec-scope-user.txt", "bare", systemd_user, by_users_systemd),
 ];
 
 /// The plan of `exec web`, where the container is what `create web` makes.

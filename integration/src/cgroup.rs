@@ -3,6 +3,7 @@
 use crate::systemd;
 use rustix::fs::getxattr;
 use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 /// The mount point of each hierarchy.
@@ -68,6 +69,33 @@ pub fn make_parent(top: &str, name: &str) -> std::io::Result<()> {
     let enabled: Vec<&str> = if top.is_empty() { vec![&path] } else { vec![top, &path] };
     for dir in enabled.into_iter().flat_map(directories) {
         enable_controllers(&dir);
+    }
+    Ok(())
+}
+
+/// What is to be given away with a cgroup: cgroups(7), Cgroups delegation.
+const DELEGATED: [&str; 4] = ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"];
+
+/// Gives a cgroup to a user.
+pub fn give(dir: &Path, uid: u32, gid: u32) -> std::io::Result<()> {
+    for file in DELEGATED {
+        match chown(dir.join(file), Some(uid), Some(gid)) {
+            // v1 has not all of them
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+/// Makes `path` below `dir`, as the owner of `dir` would.
+pub fn make_below(dir: &Path, path: &str) -> std::io::Result<()> {
+    let owner = fs::metadata(dir)?;
+    let mut dir = dir.to_path_buf();
+    for part in path.split('/') {
+        dir.push(part);
+        fs::create_dir(&dir)?;
+        give(&dir, owner.uid(), owner.gid())?;
     }
     Ok(())
 }

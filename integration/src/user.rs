@@ -61,7 +61,12 @@ const ROOTS: &[(&str, &str)] = &[
     ("mounts::recursive_rnodiratime", OTHERS_ATIME),
     ("mounts::recursive_rstrictatime", OTHERS_ATIME),
     ("lsm::", "profiles and policies are loaded by root"),
-    ("systemd::", "the manager of this machine is root's"),
+    ("systemd::", NO_MANAGER),
+    ("systemd::a_user_has_a_place_below_his_own_systemd", "it becomes another user by itself"),
+    ("systemd::reloads_leave_", OTHERS_DEVICES),
+    ("devices::one_program_in_the_cgroup", OTHERS_DEVICES),
+    ("delegation::a_", "the cgroup is the user's, who cannot give it to another"),
+    ("delegation::without_a_cgroup_namespace_it_stays_roots", "the cgroup is the user's"),
 ];
 
 /// Of a user without a session: cgroup v1 is not delegated.
@@ -69,12 +74,15 @@ const NO_CGROUP: &str = "the user has no cgroup";
 const NO_KIN: &str = "without a cgroup nobody knows the processes beside the init";
 /// MNT_LOCK_ATIME of mount_namespaces(7).
 const OTHERS_ATIME: &str = "the kernel keeps what another's mount says of access times";
+/// Without a session of the user's.
+const NO_MANAGER: &str = "the manager of this machine is root's";
+const OTHERS_DEVICES: &str = "only root loads programs for devices";
 const ROOTS_NETWORK: &str = "the network namespace that it joins is root's";
 
 /// Why a case is not for an ordinary user.
 pub fn why_not(options: &Options, name: &str) -> Option<&'static str> {
     let has_cgroup = !options.session.is_empty();
-    let out = |why: &str| !(has_cgroup && [NO_CGROUP, NO_KIN].contains(&why));
+    let out = |why: &str| !(has_cgroup && [NO_CGROUP, NO_KIN, NO_MANAGER].contains(&why));
     let list = ROOTS.iter().filter(|_| options.as_user);
     list.clone().find(|(beginning, why)| name.starts_with(beginning) && out(why)).map(|(_, why)| *why)
 }
@@ -103,7 +111,9 @@ pub fn open_session(options: &mut Options) -> Result<(), String> {
     }
     options.cgroups = systemd::property(&unit, "ControlGroup");
     let callers = callers(options);
-    fs::create_dir(&callers).and_then(|()| own_cgroup(&callers)).map_err(|e| format!("{}: {e}", callers.display()))
+    fs::create_dir(&callers)
+        .and_then(|()| cgroup::give(&callers, ROOT, ROOT))
+        .map_err(|e| format!("{}: {e}", callers.display()))
 }
 
 fn runtime_dir() -> String {
@@ -128,13 +138,7 @@ pub fn own_case(options: &Options, dir: &Path) -> io::Result<()> {
     if options.session.is_empty() {
         return Ok(());
     }
-    cgroup::directories(&options.cgroup_parent()).iter().try_for_each(|dir| own_cgroup(dir))
-}
-
-/// As systemd delegates one: cgroups(7).
-fn own_cgroup(dir: &Path) -> io::Result<()> {
-    let files = ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"];
-    files.iter().try_for_each(|file| chown(dir.join(file), Some(ROOT), Some(ROOT)))
+    cgroup::directories(&options.cgroup_parent()).iter().try_for_each(|dir| cgroup::give(dir, ROOT, ROOT))
 }
 
 /// In the sandbox's own mounts: the user is known to newuidmap, and the runtime becomes a script that makes whoever
@@ -157,11 +161,11 @@ pub fn write_script(options: &Options, script: &Path, program: &Path) -> io::Res
     let change = format!("/usr/bin/setpriv --reuid {ROOT} --regid {ROOT} --clear-groups");
     let mut session = String::new();
     if !options.session.is_empty() {
-        let (callers, dir) = (callers(options), runtime_dir());
-        session = format!(
-            "echo 0 > {}/cgroup.procs\nexport XDG_RUNTIME_DIR=\"${{XDG_RUNTIME_DIR-{dir}}}\"\n",
-            callers.display()
-        );
+        session = format!("export XDG_RUNTIME_DIR=\"${{XDG_RUNTIME_DIR-{}}}\"\n", runtime_dir());
+    }
+    // with systemd the callers are outside of what is delegated, as who has just logged in is
+    if !options.session.is_empty() && !options.systemd() {
+        session += &format!("echo 0 > {}/cgroup.procs\n", callers(options).display());
     }
     fs::write(script, format!("#!/bin/dash\n{session}exec {change} '{}' \"$@\"\n", program.display()))?;
     Ok(chmod(script, Mode::from_raw_mode(0o755))?)

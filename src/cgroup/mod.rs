@@ -209,6 +209,23 @@ pub fn enter_unit(
     Ok(())
 }
 
+/// Has systemd put process `pid` of the caller's into `wanted`, which is the container's cgroup or one below: the systemd
+/// of a user may, where the user may not.
+///
+/// # Errors
+/// It refuses, or does not answer in time.
+pub fn attach(container: &Placement, wanted: &Hierarchies, pid: i32) -> Result<()> {
+    let (Some(unit), Hierarchies::V2 { directory: scope }, Hierarchies::V2 { directory }) =
+        (&container.unit, &container.hierarchies, wanted)
+    else {
+        return Err(Error::new("there is no unit to enter"));
+    };
+    let below = directory.strip_prefix(scope).map_err(|_| {
+        Error::new(format!("{} is not in the container's cgroup {}", directory.display(), scope.display()))
+    })?;
+    systemd::attach(unit, below, pid)
+}
+
 /// Pins the program of the device rules where systemd is told to find it.
 fn pin(rules: &[DeviceRule], program: &Path) -> Result<()> {
     if let Some(directory) = program.parent() {

@@ -19,6 +19,8 @@ pub const COMMIT: &str = match option_env!("FERRUN_COMMIT") {
     None => "unknown",
 };
 
+const SYSTEMD: bool = cfg!(feature = "systemd");
+
 const HOOKS: &[&str] = &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 const NAMESPACES: &[&str] = &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
@@ -173,7 +175,7 @@ fn linux() -> Linux {
     Linux {
         namespaces: NAMESPACES,
         capabilities: capabilities(),
-        cgroup: Cgroup { v1: true, v2: true, systemd: cfg!(feature = "systemd"), systemd_user: false, rdma: false },
+        cgroup: Cgroup { v1: true, v2: true, systemd: SYSTEMD, systemd_user: SYSTEMD, rdma: false },
         seccomp: Seccomp {
             enabled: true,
             actions: SECCOMP_ACTIONS,
@@ -224,7 +226,7 @@ mod tests {
         assert_eq!(seccomp.archs().as_ref().unwrap().len(), SECCOMP_ARCHS.len());
         assert_eq!(seccomp.actions().as_ref().unwrap().len(), 9);
         assert!(text.contains("\"mountExtensions\": {\n            \"idmap\": {\n                \"enabled\": true"));
-        assert_eq!(linux.cgroup().as_ref().unwrap().systemd_user(), &Some(false));
+        assert_eq!(linux.cgroup().as_ref().unwrap().systemd_user(), &Some(SYSTEMD));
         assert_eq!(read.annotations().as_ref().unwrap()["dev.ferrun.version"], VERSION);
     }
 

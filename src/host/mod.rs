@@ -51,7 +51,7 @@ pub struct Identity {
 pub struct Systemd {
     /// It is the init: sd_booted(3).
     pub running: bool,
-    /// Whose systemd: this process's effective uid.
+    /// Whose systemd it is: 0 for the machine's, or the container's.
     pub uid: u32,
     /// Programs can be pinned for it.
     pub bpffs: bool,
@@ -114,7 +114,7 @@ impl Host {
     /// # Errors
     /// /proc/self/cgroup or our own AppArmor profile cannot be read; capget(2) fails.
     pub fn probe(with_lsm: bool) -> Result<Self> {
-        Ok(Self { cgroups: probe_cgroups()?, systemd: probe_systemd(), ..Self::probe_for_exec(with_lsm)? })
+        Ok(Self { cgroups: probe_cgroups()?, systemd: probe_systemd()?, ..Self::probe_for_exec(with_lsm)? })
     }
 
     /// Only what one more process in a container depends on: the container knows its cgroups.
@@ -190,15 +190,37 @@ fn restricts(current: &str) -> bool {
     current != "unconfined" && !current.ends_with(" (unconfined)")
 }
 
-fn probe_systemd() -> Systemd {
-    if !fs::symlink_metadata("/run/systemd/system").is_ok_and(|found| found.is_dir()) {
-        return Systemd::default();
+const SYSTEMD: &str = "/run/systemd/system";
+
+fn probe_systemd() -> Result<Systemd> {
+    if !fs::symlink_metadata(SYSTEMD).is_ok_and(|found| found.is_dir()) {
+        return Ok(Systemd::default());
     }
-    Systemd {
-        running: true,
-        uid: rustix::process::geteuid().as_raw(),
-        bpffs: magic(Path::new(BPF_ROOT)) == Some(BPF_FS_MAGIC),
+    Ok(Systemd { running: true, uid: systemd_uid()?, bpffs: magic(Path::new(BPF_ROOT)) == Some(BPF_FS_MAGIC) })
+}
+
+/// Whose systemd makes scopes for this process: the effective user's. Root of a user namespace (Podman's without
+/// privileges) is outside, where that systemd runs, somebody else; unless it runs inside as well.
+///
+/// # Errors
+/// /proc/self/uid_map cannot be read.
+pub fn systemd_uid() -> Result<u32> {
+    const MAP: &str = "/proc/self/uid_map";
+    let uid = rustix::process::geteuid().as_raw();
+    if !is_nested() || rustix::fs::stat(SYSTEMD).is_ok_and(|found| found.st_uid == 0) {
+        return Ok(uid);
     }
+    let map = proc::read(Path::new(MAP)).call(|| format!("read {MAP}"))?;
+    Ok(outside(&map, uid).unwrap_or(uid))
+}
+
+/// What an id is outside of the user namespace, by the text of its map: user_namespaces(7).
+fn outside(map: &str, id: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let numbers: Vec<u32> = line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+        let [inside, outside, size] = numbers[..] else { return None };
+        id.checked_sub(inside).filter(|offset| *offset < size)?.checked_add(outside)
+    })
 }
 
 fn magic(path: &Path) -> Option<u64> {
@@ -257,6 +279,15 @@ mod tests {
         assert_eq!(hierarchies[1].name(), "cpu,cpuacct");
         assert_eq!(hierarchies[1].own, Path::new("/a:b"));
         assert_eq!(parse_own_v2(text), Path::new("/user.slice"));
+    }
+
+    #[test]
+    fn ids_outside_of_a_user_namespace() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        assert_eq!(outside(map, 0), Some(1000));
+        assert_eq!(outside(map, 7), Some(100_006));
+        assert_eq!(outside(map, 70_000), None);
+        assert_eq!(outside("         0          0 4294967295\n", 12), Some(12));
     }
 
     #[test]

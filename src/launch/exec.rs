@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::container::exec::Target;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::plan::cgroupfs::Hierarchies;
 use crate::plan::step::{Asset, Event};
 use crate::sys::clone::Child;
 use crate::sys::pidfd;
@@ -94,6 +95,10 @@ impl Birth<'_> {
         loop {
             match hearing.next(self.child.as_ref())? {
                 Some((Message::Event(Event::Ready), _)) => return Ok(()),
+                Some((Message::Event(Event::Unplaced), _)) => {
+                    self.place()?;
+                    channel.send(&Message::Go { pid: self.pid() })?;
+                }
                 Some((Message::Spawned { pid }, Some(pidfd))) => {
                     spawn::succeed(&mut self.child, pid, pidfd)?;
                     tune::all(&plan.after_clone, pid)?;
@@ -111,6 +116,24 @@ impl Birth<'_> {
                 None => return Err(spawn::autopsy(self.child.take(), None)),
             }
         }
+    }
+
+    /// Into the container's cgroup, if the clone could not do it.
+    fn place(&self) -> Result<()> {
+        let Order { plan, target: Target { record, init, .. }, .. } = self.order;
+        let own = cgroup::of(self.pid())?;
+        let is_in =
+            |hierarchies: &Hierarchies| matches!(hierarchies, Hierarchies::V2 { directory } if *directory == own);
+        if is_in(&plan.placement.hierarchies) {
+            return Ok(());
+        }
+        // where the init is, unless one was asked for
+        let wanted = if plan.placement == record.placement {
+            Hierarchies::V2 { directory: cgroup::of(init.pid)? }
+        } else {
+            plan.placement.hierarchies.clone()
+        };
+        if is_in(&wanted) { Ok(()) } else { cgroup::attach(&record.placement, &wanted, self.pid()) }
     }
 
     fn take_back(self) {

@@ -60,8 +60,12 @@ pub(super) fn spawn(
         cgroup = Some(open_directory(&other()?)?);
         child = birth(cgroup.as_ref());
     }
-    if plan.spawn.or_outside && cgroup.is_some() && matches!(child, Err(Errno::ACCESS)) {
-        tracing::warn!("this user may not move a process into the container's cgroup: it stays in the caller's");
+    // systemd may put it into the one that was asked for, too
+    let may_be_outside = plan.placement.unit.is_some() || other_cgroup.is_some();
+    if plan.spawn.or_outside && may_be_outside && cgroup.is_some() && matches!(child, Err(Errno::ACCESS)) {
+        if plan.placement.unit.is_none() {
+            tracing::warn!("this user may not move a process into the container's cgroup: it stays in the caller's");
+        }
         child = birth(None);
     }
     let (ours, _, assets) = parts.ok_or_else(|| Error::new("no channel"))?;

@@ -6,7 +6,7 @@ use crate::host::Host;
 
 use super::cgroupfs::{Hierarchies, Placement};
 use super::process;
-use super::step::{Asset, NamespaceKind, Setgroups, Spawn, Step};
+use super::step::{Asset, Event, NamespaceKind, Setgroups, Spawn, Step};
 use super::{Draft, Plan, Request, create, namespaces};
 
 /// The plan for one more process in a container: `config` is the container's with the process to be run in place of
@@ -33,6 +33,10 @@ pub fn exec(config: &Config, host: &Host, request: &Request, placement: Placemen
         ..Spawn::default()
     };
     draft.step(Step::Setsid);
+    // systemd moves only what is the caller's, and that it no longer is when it has another user of the container's
+    if spawn.or_outside && placement.unit.is_some() {
+        draft.step_at("/linux/cgroupsPath", Step::Barrier { event: Event::Unplaced });
+    }
     process::own_tunes(&mut draft, config, host, request);
     // seen by the container's processes while it still has what the container has not (CVE-2016-9962)
     draft.step(Step::NotDumpable);

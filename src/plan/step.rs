@@ -149,7 +149,7 @@ pub struct Spawn {
     /// The child is born in its cgroup (v2).
     pub into_cgroup: bool,
     /// Or, where the caller may not put it there, in the caller's: the user's systemd has made the container's cgroup,
-    /// and who is not below that systemd cannot join it.
+    /// and who is not below that systemd cannot join it. The systemd is asked to do it then.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub or_outside: bool,
     /// The CPUs on which the parent clones, and so those on which the child begins.

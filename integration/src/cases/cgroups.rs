@@ -141,7 +141,7 @@ fn sub_cgroups(cx: &Cx) -> Res {
     let path = b.cgroup();
     let c = cx.sleeping(&mut b)?;
     for dir in cgroup::directories(&path) {
-        fs::create_dir_all(dir.join("sub/deeper"))?;
+        cgroup::make_below(&dir, "sub/deeper")?;
     }
     cx.delete_force(&c.id)?;
     ensure!(cgroup::directories(&path).is_empty(), "left: {:?}", cgroup::directories(&path));

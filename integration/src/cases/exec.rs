@@ -437,7 +437,7 @@ fn cgroup_path(cx: &Cx, c: &Container) -> Res<Vec<std::path::PathBuf>> {
 fn cgroup_below(cx: &Cx) -> Res {
     let c = up(cx, |b| b)?;
     for dir in cgroup_path(cx, &c)? {
-        fs::create_dir(dir.join("sub"))?;
+        cgroup::make_below(&dir, "sub")?;
         for file in ["cpuset.cpus", "cpuset.mems"] {
             if let Ok(value) = fs::read(dir.join(file)) {
                 let _ = fs::write(dir.join("sub").join(file), value);

@@ -61,7 +61,7 @@ fn sub_cgroups(cx: &Cx) -> Res {
     let last = pids(cx, &c.id)?.into_iter().max().unwrap_or(0);
     let path = b.cgroup();
     for directory in cgroup::directories(&path) {
-        fs::create_dir_all(directory.join("sub/deeper"))?;
+        cgroup::make_below(&directory, "sub/deeper")?;
         for file in ["cpuset.cpus", "cpuset.mems"] {
             if let Ok(value) = fs::read(directory.join(file)) {
                 let _ = fs::write(directory.join("sub").join(file), &value);

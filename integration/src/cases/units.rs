@@ -1,11 +1,13 @@
 //! Scopes as systemd knows them: limits and annotations, reloads, leftovers, and a bus that does not answer.
 
+use super::exec::exec;
 use crate::bundle::Bundle;
 use crate::case::{Case, Context, Res, broken, case, skip};
 use crate::cgroup;
 use crate::cx::{Cx, text};
 use crate::run::eventually;
 use crate::systemd::{self, program, property, units};
+use crate::user;
 use crate::{ensure, same};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -41,6 +43,7 @@ pub fn cases() -> Vec<Case> {
             .only(OWN, "a deadline on every wait is ferrun's own promise")
             .patience(3),
         of("systemd::a_bus_that_is_not_there_is_named", no_bus).only(OWN, "its own words"),
+        of("systemd::of_a_user_from_a_user_namespace", from_user_namespace).only(OWN, "how it is called is Podman's"),
         of("systemd::a_user_has_a_place_below_his_own_systemd", user).only(OWN, "only ferrun can show its plan"),
         case("systemd::without_systemd_it_is_said", without).only(OWN, "its own words"),
     ]
@@ -398,6 +401,49 @@ fn user(cx: &Cx) -> Res {
     let want = "make-cgroup /sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/user.slice/ferrun-web.scope";
     ensure!(text.contains(want), "{text}");
     Ok(())
+}
+
+/// As Podman calls it that an ordinary user runs: by root of a user namespace.
+fn from_user_namespace(cx: &Cx) -> Res {
+    if !cx.options.as_user {
+        return skip("for --as-user");
+    }
+    let mut options = cx.options.clone();
+    options.runtime = cx.path("podman");
+    let mut keeper = user::command("/usr/bin/unshare");
+    let keeper = Keeper(keeper.args(["--user", "--map-root-user", "--map-auto", "--mount", "sleep", "1000"]).spawn()?);
+    let pid = keeper.0.id();
+    eventually("the user namespace is made", || Ok(text(format!("/proc/{pid}/comm"))?.trim() == "sleep"))?;
+    let inside = format!("/usr/bin/nsenter --target {pid} --user --mount");
+    let podman = cx.path("podman-inside");
+    fs::write(&podman, format!("#!/bin/dash\nexec {inside} '{}' \"$@\"\n", options.program.display()))?;
+    fs::set_permissions(&podman, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    user::write_script(&options, &options.runtime, &podman)?;
+    let cx = Cx::new(options, cx.dir.clone());
+    let mut b = cx.bundle()?;
+    b.host_ids();
+    limited(&mut b);
+    let c = cx.sleeping(&mut b)?;
+    let scope = unit(&b);
+    same!(property(&scope, "ActiveState"), "active", scope);
+    same!(property(&scope, "ControlGroup"), b.cgroup(), "ControlGroup");
+    same!(file(&b, "memory.max")?, (64 << 20).to_string(), "memory.max");
+    let seen = exec(&cx, &c, &[], &["/bin/cat", "/proc/self/cgroup", "/proc/self/uid_map"]).out()?.ok()?.stdout;
+    ensure!(seen.contains(&b.cgroup()) && seen.contains(" 65535\n"), "{seen}");
+    cx.runtime("update").args(["--memory", "134217728", &c.id]).out()?.ok()?;
+    same!(property(&scope, "MemoryMax"), (128 << 20).to_string(), "MemoryMax");
+    cx.delete_force(&c.id)?;
+    eventually(&format!("{scope} is gone"), || Ok(units(&scope).is_empty()))
+}
+
+/// Keeps a user namespace until it is dropped, as Podman's pause process does.
+struct Keeper(std::process::Child);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn without(cx: &Cx) -> Res {

@@ -1,5 +1,7 @@
 //! A build without the feature `systemd`. Its plans have no units; a record of another build may.
 
+use std::path::Path;
+
 use crate::error::{Error, Result};
 use crate::plan::cgroupfs::Unit;
 
@@ -20,6 +22,10 @@ impl<'a> Scope<'a> {
     pub(in crate::cgroup) fn make(self, _: &[Property], _: i32, _: impl FnOnce() -> Result<()>) -> Result<()> {
         absent().map_err(|error: Error| error.within(format!("start scope {}", self.0.name)))
     }
+}
+
+pub(in crate::cgroup) fn attach(_: &Unit, _: &Path, _: i32) -> Result<()> {
+    absent()
 }
 
 pub(in crate::cgroup) fn set(_: &Unit, _: &[Property]) -> Result<()> {

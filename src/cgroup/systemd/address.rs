@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
+use crate::host::systemd_uid;
 use crate::plan::cgroupfs::Bus;
 
 /// A socket of the family `AF_UNIX`.
@@ -14,9 +15,7 @@ pub(super) enum Address {
 
 /// The bus's addresses in the order of trying, each with who says so.
 pub(super) fn addresses(bus: Bus) -> Result<Vec<(String, Address)>> {
-    addresses_by(bus, rustix::process::geteuid().as_raw(), |name| {
-        std::env::var(name).ok().filter(|value| !value.is_empty())
-    })
+    addresses_by(bus, systemd_uid()?, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
 }
 
 fn addresses_by(bus: Bus, uid: u32, env: impl Fn(&str) -> Option<String>) -> Result<Vec<(String, Address)>> {

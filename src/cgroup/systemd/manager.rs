@@ -1,5 +1,6 @@
 //! What systemd is asked: org.freedesktop.systemd1(5).
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -53,6 +54,11 @@ type Auxiliary<'a> = Vec<(&'a str, Properties<'a>)>;
 pub struct Scope<'a> {
     unit: &'a Unit,
     connection: Connection,
+}
+
+/// Puts process `pid` into the scope, in the cgroup `below` of it.
+pub(in crate::cgroup) fn attach(unit: &Unit, below: &Path, pid: i32) -> Result<()> {
+    Scope::open(unit).and_then(|mut scope| scope.attach(below, pid)).context(|| format!("enter scope {}", unit.name))
 }
 
 /// Changes properties of the scope.
@@ -146,6 +152,12 @@ impl<'a> Scope<'a> {
                 Err(refusal) => self.bear(refusal, &mut properties)?,
             }
         }
+    }
+
+    fn attach(&mut self, below: &Path, pid: i32) -> Result<()> {
+        let below = if below.as_os_str().is_empty() { String::new() } else { format!("/{}", below.display()) };
+        let body = (self.unit.name.as_str(), below.as_str(), vec![pid.unsigned_abs()]);
+        self.ask(&manager("AttachProcessesToUnit"), &body)?.map(drop).map_err(|refusal| refused(&refusal))
     }
 
     fn set(&mut self, properties: &[Property]) -> Result<()> {

@@ -10,4 +10,4 @@ mod bus;
 mod manager;
 
 pub use manager::Scope;
-pub(super) use manager::{set, stop, stop_unused};
+pub(super) use manager::{attach, set, stop, stop_unused};
