@@ -429,7 +429,7 @@ fn from_user_namespace(cx: &Cx) -> Res {
     same!(property(&scope, "ControlGroup"), b.cgroup(), "ControlGroup");
     same!(file(&b, "memory.max")?, (64 << 20).to_string(), "memory.max");
     let seen = exec(&cx, &c, &[], &["/bin/cat", "/proc/self/cgroup", "/proc/self/uid_map"]).out()?.ok()?.stdout;
-    ensure!(seen.contains(&b.cgroup()) && seen.contains(" 65535\n"), "{seen}");
+    ensure!(seen.contains(&b.cgroup()) && seen.contains(" 100001 "), "{seen}");
     cx.runtime("update").args(["--memory", "134217728", &c.id]).out()?.ok()?;
     same!(property(&scope, "MemoryMax"), (128 << 20).to_string(), "MemoryMax");
     cx.delete_force(&c.id)?;
