@@ -200,7 +200,7 @@ row rm '`rm`, `rm -f`'
 t_rm() {
   idle
   exits 1 docker rm box
-  has "$(cat "$d/err")" 'cannot remove a running container'
+  has "$(cat "$d/err")" 'cannot remove a running container|container is running: stop the container'
   exits 0 docker rm -f box
   is "$(docker ps -aq)" ''
 }

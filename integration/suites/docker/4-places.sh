@@ -3,7 +3,7 @@
 
 row hostname '`run --hostname`, `--domainname`, `--add-host`, `--dns`'
 t_hostname() {
-  is "$(docker run --rm --hostname h --domainname d.test --add-host peer:10.0.0.1 --dns 10.0.0.2 $image sh -c 'hostname; cat /proc/sys/kernel/domainname; grep peer /etc/hosts; grep nameserver /etc/resolv.conf')" \
+  is "$(docker run --rm --hostname h --domainname d.test --add-host peer:10.0.0.1 --dns 10.0.0.2 $image sh -c 'hostname; cat /proc/sys/kernel/domainname; grep peer /etc/hosts; grep ^nameserver /etc/resolv.conf')" \
     $'h\nd.test\n10.0.0.1\tpeer\nnameserver 10.0.0.2'
 }
 
