@@ -114,6 +114,7 @@ t_device_rates() {
   for disk in /dev/vda /dev/sda /dev/nvme0n1; do [ ! -b $disk ] || break; done
   [ -b $disk ] || skip "no disk here"
   idle --device-read-bps $disk:1mb
+  [ "$(inspect .HostConfig.BlkioDeviceReadBps)" != '[]' ] || skip "Docker $version of Debian leaves the option out"
   has "$(limit blkio.throttle.read_bps_device)" "^[0-9]+:[0-9]+ $((1 << 20))$"
 }
 

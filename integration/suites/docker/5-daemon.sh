@@ -85,6 +85,7 @@ t_live_restore() {
 row daemon_killed 'dockerd and containerd are killed: containers survive, and who ends meanwhile ends with its status'
 t_daemon_killed() {
   local before
+  [ -n "$shim" ] || [[ $version = 20.* ]] || skip "containerd 1.7 takes a stopped task of runc's shim for a leaked one when it starts"
   mkdir -p "$d/away"; rm -f "$d/away/go"
   up -v "$d/away:/word" -- sh -c 'until [ -e /word/go ]; do sleep 0.1; done; exit 9'
   docker run -d --name stays $image sleep 100000 > /dev/null
@@ -150,7 +151,8 @@ nothing_remains() { [ -z "$(remains)" ]; }
 remains() {
   local m
   ps -e -o args= | grep -E '^([^ ]*/)?(containerd-shim|ferrun|runc|crun|docker-init|docker-proxy|sleep)\b' || true
-  awk '{ print $5 }' /proc/self/mountinfo | grep -E "^/run/test-docker/|^$d.*/(merged|shm|rootfs)$" | grep -vx /run/test-docker/netns/default || true
+  awk '{ print $5 }' /proc/self/mountinfo | grep -E "^/run/test-docker/|^$d.*/(merged|shm|rootfs)$" | grep -vx /run/test-docker/netns/default |
+    if [ -s "$d/left-by-docker" ]; then grep -vxFf "$d/left-by-docker"; else cat; fi || true
   find /run/test-docker/containerd/daemon/io.containerd.runtime.v2.task/moby /run/test-docker/runtime-*/moby /run/{ferrun,runc,crun} -mindepth 1 2> /dev/null || true
   sandbox_hierarchies | while read -r m _; do find "$m" -mindepth 1 -type d ! -path "$m/suite" ! -path "$m/docker" ! -path "$m/above" ! -path "$m/docker/buildkit"; done
   ip -o link show type veth 2> /dev/null || true
