@@ -55,8 +55,12 @@ const ROOTS: &[(&str, &str)] = &[
     ("userns::any_number_of_ranges", "the ids of others are mapped by root alone"),
     ("userns::a_bind_from_where_only_root_gets", "it is about what only root gets to"),
     ("userns::a_root_where_only_root_gets", "it is about what only root gets to"),
-    ("idmap::", "a file system that root mounted is id-mapped by root alone"),
-    ("mounts::bind_is_not_recursive", "the kernel lets nobody see what is below another's mount"),
+    ("idmap::", ROOTS_IDS),
+    ("security::t51_flags_of_an_id_mapped_mount", ROOTS_IDS),
+    ("security::t51_flags_of_the_config", "what the config alone sets is locked for root only: SECURITY.md"),
+    ("userns::the_config_may_take_flags_of_a_mount_away", "the kernel keeps the flags of another's mount"),
+    ("userns::a_bind_without_what_is_mounted_below", NOT_BELOW),
+    ("mounts::bind_is_not_recursive", NOT_BELOW),
     ("mounts::recursive_rnoatime", OTHERS_ATIME),
     ("mounts::recursive_rnodiratime", OTHERS_ATIME),
     ("mounts::recursive_rstrictatime", OTHERS_ATIME),
@@ -77,6 +81,8 @@ const OTHERS_ATIME: &str = "the kernel keeps what another's mount says of access
 /// Without a session of the user's.
 const NO_MANAGER: &str = "the manager of this machine is root's";
 const OTHERS_DEVICES: &str = "only root loads programs for devices";
+const ROOTS_IDS: &str = "a file system that root mounted is id-mapped by root alone";
+const NOT_BELOW: &str = "the kernel lets nobody see what is below another's mount";
 const ROOTS_NETWORK: &str = "the network namespace that it joins is root's";
 
 /// Why a case is not for an ordinary user.
