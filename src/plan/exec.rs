@@ -33,10 +33,7 @@ pub fn exec(config: &Config, host: &Host, request: &Request, placement: Placemen
         ..Spawn::default()
     };
     draft.step(Step::Setsid);
-    // systemd moves only what is the caller's, and that it no longer is when it has another user of the container's
-    if spawn.or_outside && placement.unit.is_some() {
-        draft.step_at("/linux/cgroupsPath", Step::Barrier { event: Event::Unplaced });
-    }
+    placed_by_systemd(&mut draft, request, &placement);
     process::own_tunes(&mut draft, config, host, request);
     // seen by the container's processes while it still has what the container has not (CVE-2016-9962)
     draft.step(Step::NotDumpable);
@@ -77,6 +74,13 @@ pub fn exec(config: &Config, host: &Host, request: &Request, placement: Placemen
         notes: draft.notes,
         ..Plan::default()
     })
+}
+
+/// Systemd moves only what is the caller's, and that it no longer is when it has another user of the container's.
+fn placed_by_systemd(draft: &mut Draft, request: &Request, placement: &Placement) {
+    if request.rootless && placement.unit.is_some() {
+        draft.step_at("/linux/cgroupsPath", Step::Barrier { event: Event::Unplaced });
+    }
 }
 
 /// With an initial affinity alone the specification leaves the rest to the kernel.
