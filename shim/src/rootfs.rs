@@ -3,6 +3,7 @@
 //! They are made in the host's mount namespace, where containerd looks for them: everything else of a container is
 //! mounted by the runtime, out of the host's sight.
 
+mod idmap;
 mod options;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -10,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::api::Mount;
 use ferrun::error::{Call, Context, Error};
+use ferrun::init::tree;
+use ferrun::launch::maps;
 use ferrun::sys;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, mkdirat, open, openat2, unlinkat};
 use rustix::io::Errno;
@@ -55,9 +58,14 @@ fn make(target: &Path) -> Result<bool, Error> {
 
 fn mount_one(mount: &Mount, options: &Options, target: &Path) -> Result<(), Error> {
     let place = place(target, &mount.target)?;
-    if options.bind {
-        return bind(mount, options, &place);
+    match &options.idmap {
+        _ if options.bind => bind(mount, options, &place),
+        Some(maps) => idmap::overlay(mount, options, maps, target),
+        None => file_system(mount, options, &place),
     }
+}
+
+fn file_system(mount: &Mount, options: &Options, place: &OwnedFd) -> Result<(), Error> {
     let data = options.data()?;
     let _back = data.directory.as_deref().map(Chdir::to).transpose()?;
     let data = std::ffi::CString::new(data.text).map_err(|_| Error::new("an option has a NUL in it"))?;
@@ -81,6 +89,9 @@ fn place(target: &Path, inside: &str) -> Result<OwnedFd, Error> {
 /// A bind mount is read-only (and so on) before anybody can see it.
 fn bind(mount: &Mount, options: &Options, place: impl AsFd) -> Result<(), Error> {
     let tree = sys::mount::clone_tree(CWD, &mount.source, options.recursive).call(|| "open_tree".to_owned())?;
+    if let Some(maps) = &options.idmap {
+        tree::map_ids(&tree, Path::new(&mount.source), options.recursive, maps::namespace(maps)?.as_fd())?;
+    }
     if let Some(change) = options.change() {
         sys::mount::set_attr(&tree, change).call(|| "mount_setattr".to_owned())?;
     }
@@ -231,6 +242,7 @@ mod tests {
         mount(&[tmpfs], directory.path()).expect("tmpfs");
         let target = directory.path().join("rootfs");
         overlay_of_many_layers(directory.path(), &target);
+        id_mapped(directory.path(), &target);
         binds(directory.path(), &target);
         undone(directory.path(), &target);
         unmount(directory.path()).expect("unmount");
@@ -259,6 +271,59 @@ mod tests {
         unmount(target).expect("unmount");
         unmount(target).expect("nothing there");
         assert_eq!(std::fs::read_dir(target).expect("rootfs").count(), 0);
+    }
+
+    /// Every mount at `target`, on each other.
+    fn stacked(target: &Path) -> usize {
+        let text = std::fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+        text.lines().filter(|line| line.split(' ').nth(4) == target.to_str()).count()
+    }
+
+    fn id_mapped(directory: &Path, target: &Path) {
+        use std::os::unix::fs::MetadataExt;
+        let [lower, middle, upper, work] = ["lower", "middle:", "upper", "work"].map(|name| {
+            let path = directory.join(name);
+            std::fs::create_dir(&path).expect("directory");
+            path
+        });
+        std::fs::write(lower.join("lower"), "").expect("file");
+        std::fs::write(middle.join("middle"), "").expect("file");
+        std::os::unix::fs::lchown(lower.join("lower"), Some(7), Some(8)).expect("chown");
+        let place = |path: &Path| path.to_str().expect("UTF-8").replace(':', "\\:");
+        let data = |lower: &Path| {
+            let list = format!("lowerdir={}:{}", place(&middle), place(lower));
+            [format!("upperdir={}", place(&upper)), list, format!("workdir={}", place(&work))]
+        };
+        let overlay = |lower: &Path| {
+            let data = data(lower);
+            let [upper, list, work] = data.each_ref().map(String::as_str);
+            let maps = ["uidmap=0:100000:1000", "gidmap=0:200000:1000"];
+            with("overlay", Path::new("overlay"), "", &[maps[0], maps[1], upper, list, work])
+        };
+        mount(&[overlay(&lower)], target).expect("overlay");
+        assert_eq!(stacked(target), 1);
+        let owner = |name: &str| std::fs::metadata(target.join(name)).map(|file| (file.uid(), file.gid())).expect(name);
+        assert_eq!((owner("lower"), owner("middle")), ((100_007, 200_008), (100_000, 200_000)));
+        std::fs::write(target.join("middle"), "changed").expect("copied up");
+        assert!(std::fs::read(middle.join("middle")).expect("layer").is_empty());
+        unmount(target).expect("unmount");
+        let failure = mount(&[overlay(Path::new("/proc"))], target).expect_err("proc");
+        assert!(
+            failure.words.contains("id-map the layer /proc: mount_setattr(MOUNT_ATTR_IDMAP): "),
+            "{}",
+            failure.words
+        );
+        assert!(failure.words.contains("proc (/proc) cannot be id-mapped"), "{}", failure.words);
+        assert_eq!(stacked(target), 0);
+        // what the kernel refuses once the layers are there
+        let mut twice = overlay(&lower);
+        twice.options.push("upperdir=/nonesuch".into());
+        mount(&[twice], target).expect_err("no such upper directory");
+        assert_eq!(stacked(target), 0);
+        let mapped = with("bind", &lower, "", &["bind", "ro", "uidmap=7:8:1", "gidmap=8:9:1"]);
+        mount(&[mapped], target).expect("bind");
+        assert_eq!(owner("lower"), (8, 9));
+        unmount(target).expect("unmount");
     }
 
     fn binds(directory: &Path, target: &Path) {

@@ -16,7 +16,7 @@ pub mod preflight;
 mod root;
 mod security;
 mod tmpcopyup;
-pub(crate) mod tree;
+pub mod tree;
 mod tty;
 
 use std::convert::Infallible;

@@ -10,7 +10,7 @@ use rustix::fs::{
 };
 
 use crate::error::{Call, Context, Error, Result, errno_words};
-use crate::plan::step::{Asset, AssetId, Attributes, DeviceKind, TreeIdmap};
+use crate::plan::step::{Asset, AssetId, Attributes, DeviceKind};
 use crate::sys::mount::{self, MS_PRIVATE, SetAttr};
 use crate::sys::mountinfo::{self, MountInfo};
 use crate::sys::proc;
@@ -77,7 +77,7 @@ fn copy(asset: &Asset, opened: &[Option<OwnedFd>]) -> Result<OwnedFd> {
         return Err(Error::new("only a procfs may be mounted on /proc"));
     }
     if let Some(idmap) = idmap {
-        map_ids(&tree, path, *idmap, namespace(opened, idmap.users)?)?;
+        map_ids(&tree, path, idmap.recursive, namespace(opened, idmap.users)?)?;
     }
     if *locked {
         let flags = |change: &Attributes| Attributes { propagation: None, ..*change };
@@ -94,15 +94,19 @@ fn namespace(opened: &[Option<OwnedFd>], id: AssetId) -> Result<BorrowedFd<'_>> 
     open.ok_or_else(|| Error::new(format!("asset {} is not open", id.0)))
 }
 
-fn map_ids(tree: &OwnedFd, path: &Path, idmap: TreeIdmap, users: BorrowedFd<'_>) -> Result<()> {
-    mount::set_idmap(tree, users, idmap.recursive)
+/// Makes the files of `tree`, a copy of what is mounted at `path`, belong to whom the user namespace `users` says.
+///
+/// # Errors
+/// The kernel refuses: the error names the mount and its file system.
+pub fn map_ids(tree: &OwnedFd, path: &Path, recursive: bool, users: BorrowedFd<'_>) -> Result<()> {
+    mount::set_idmap(tree, users, recursive)
         .call(|| "mount_setattr(MOUNT_ATTR_IDMAP)".to_owned())
-        .map_err(|error| explain_idmap(error, path, idmap, users))
+        .map_err(|error| explain_idmap(error, path, recursive, users))
 }
 
 /// The kernel says neither which mount of the tree it is about nor why.
-fn explain_idmap(error: Error, path: &Path, idmap: TreeIdmap, users: BorrowedFd<'_>) -> Error {
-    let Some(MountInfo { point, fstype, idmapped, .. }) = refusing(path, idmap.recursive, users) else { return error };
+fn explain_idmap(error: Error, path: &Path, recursive: bool, users: BorrowedFd<'_>) -> Error {
+    let Some(MountInfo { point, fstype, idmapped, .. }) = refusing(path, recursive, users) else { return error };
     let (point, words) = (point.display(), errno_words(error.errno().unwrap_or_default()));
     match error.errno() {
         Some(libc::EINVAL) => error.cause(format!("{words}: {fstype} ({point}) cannot be id-mapped on this kernel")),

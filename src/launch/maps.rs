@@ -32,7 +32,10 @@ pub(super) fn write(WriteMaps { maps, how }: &WriteMaps, pid: i32) -> Result<()>
 
 /// A user namespace with these maps and nobody in it. The process that it takes to make one ends when all is written, or
 /// when this one ends.
-pub(super) fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
+///
+/// # Errors
+/// As user_namespaces(7) has them: no privilege, too many namespaces, maps that overlap.
+pub fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
     let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC).call(|| "pipe".to_owned())?;
     let mut ours = Some(ours);
     let child = clone::clone3(NamespaceKind::User.flag(), None, || {

@@ -6,7 +6,7 @@ pub mod create;
 pub mod exec;
 pub mod foreground;
 mod lock;
-mod maps;
+pub mod maps;
 pub mod seal;
 pub mod spawn;
 pub mod terminal;

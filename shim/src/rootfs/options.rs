@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::api::Mount;
-use ferrun::error::{Error, Result};
+use ferrun::config::{IdMapping, IdMaps};
+use ferrun::error::{Context, Error, Result};
 use ferrun::sys::mount::SetAttr;
 use rustix::mount::MountFlags;
 
@@ -44,13 +45,15 @@ const FLAGS: [(&str, Flag); 20] = [
 ];
 
 /// A mount's options, known to be supported.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Options<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Options {
     pub(super) bind: bool,
     /// Of a bind mount: with the mounts below its source.
     pub(super) recursive: bool,
+    /// The files of a bind mount's source, or of an overlay's lower layers, belong to other users here.
+    pub(super) idmap: Option<IdMaps>,
     flags: MountFlags,
-    data: Vec<&'a str>,
+    data: Vec<String>,
 }
 
 /// What mount(2) is given for the file system to read.
@@ -61,33 +64,52 @@ pub(super) struct Data {
     pub(super) directory: Option<PathBuf>,
 }
 
-impl<'a> Options<'a> {
+impl Options {
     /// # Errors
     /// What is left to containerd's own mounts.
-    pub(super) fn parse(mount: &'a Mount) -> Result<Self> {
+    pub(super) fn parse(mount: &Mount) -> Result<Self> {
         if mount.type_ == "fuse" || mount.type_.starts_with("fuse.") || mount.type_.starts_with("fuse3.") {
             return Err(Error::new("fuse file systems are not supported: they would need a helper that stays"));
         }
-        let mut options =
-            Self { bind: mount.type_ == "bind", recursive: false, flags: MountFlags::empty(), data: Vec::new() };
+        let (bind, flags) = (mount.type_ == "bind", MountFlags::empty());
+        let mut options = Self { bind, recursive: false, idmap: None, flags, data: Vec::new() };
+        let mut maps = IdMaps::default();
         for option in mount.options.iter().map(String::as_str) {
             match option {
                 "bind" => options.bind = true,
                 "rbind" => (options.bind, options.recursive) = (true, true),
                 "loop" => return Err(Error::new("loop devices are not supported")),
                 "remount" => return Err(Error::new("there is nothing to remount in a new rootfs")),
-                _ if option.starts_with("uidmap=") || option.starts_with("gidmap=") => {
-                    return Err(Error::new("id-mapped layers are not supported")
-                        .hint("let the snapshotter change the owners, or use idmapped mounts in the container"));
-                }
+                _ if option.starts_with("uidmap=") => maps.uids = mappings(option)?,
+                _ if option.starts_with("gidmap=") => maps.gids = mappings(option)?,
                 _ => match FLAGS.iter().find(|(name, _)| *name == option) {
                     Some((_, Set(flag))) => options.flags |= *flag,
                     Some((_, Clear(flag))) => options.flags -= *flag,
-                    None => options.data.push(option),
+                    None => options.data.push(option.to_owned()),
                 },
             }
         }
+        match (maps.uids.is_empty(), maps.gids.is_empty()) {
+            (true, true) => {}
+            (false, false) if options.bind || mount.type_ == "overlay" => options.idmap = Some(maps),
+            (false, false) => return Err(Error::new("only bind mounts and layers of overlays can be id-mapped")),
+            _ => return Err(Error::new("uidmap= and gidmap= go together")),
+        }
         Ok(options)
+    }
+
+    /// The lower directories of an overlay, the uppermost first.
+    pub(super) fn lower(&self) -> Vec<PathBuf> {
+        let lists = self.data.iter().filter_map(|option| option.strip_prefix(LOWER));
+        lists.flat_map(split).map(|path| unescaped(Path::new(path))).collect()
+    }
+
+    /// The same overlay over other lower directories.
+    pub(super) fn with_lower(&self, lower: &[String]) -> Self {
+        let mut data = self.data.clone();
+        data.retain(|option| !option.starts_with(LOWER));
+        data.push(format!("{LOWER}{}", lower.join(":")));
+        Self { data, ..self.clone() }
     }
 
     /// Of a new file system.
@@ -145,9 +167,22 @@ impl<'a> Options<'a> {
             lower.iter().map(|path| Path::new(path).strip_prefix(&directory).ok()?.to_str()).collect();
         let names = format!("{LOWER}{}", names?.join(":"));
         let mut data = self.data.clone();
-        data[index] = &names;
+        data[index] = names;
         Some(Data { text: data.join(","), directory: Some(unescaped(&directory)) })
     }
+}
+
+/// `uidmap=0:100000:65536,65536:200000:1`: ids in the container, on the host, and how many.
+fn mappings(option: &str) -> Result<Vec<IdMapping>> {
+    let (_, list) = option.split_once('=').unwrap_or_default();
+    let mapping = |text: &str| {
+        let numbers: Vec<u32> = text.split(':').map(|number| number.parse().ok()).collect::<Option<_>>()?;
+        let [container_id, host_id, size] = *numbers.as_slice() else { return None };
+        let ends = |id: u32| id.checked_add(size).is_some();
+        (size > 0 && ends(container_id) && ends(host_id)).then_some(IdMapping { container_id, host_id, size })
+    };
+    let all: Option<Vec<_>> = list.split(',').map(mapping).collect();
+    all.ok_or_else(|| Error::new("not CONTAINER:HOST:SIZE, by commas")).context(|| option.to_owned())
 }
 
 /// At colons that no backslash precedes.
@@ -221,8 +256,12 @@ mod tests {
             (with("fuse.x", &[]), "fuse"),
             (with("fuse3.x", &[]), "fuse"),
             (with("ext4", &["loop"]), "loop"),
-            (with("overlay", &["uidmap=0:1:2"]), "id-mapped"),
-            (with("bind", &["gidmap=0:1:2"]), "id-mapped"),
+            (with("overlay", &["uidmap=0:1:2"]), "go together"),
+            (with("ext4", &["uidmap=0:1:2", "gidmap=0:1:2"]), "only bind mounts and layers of overlays"),
+            (with("bind", &["gidmap=0:1:2:3"]), "gidmap=0:1:2:3: not CONTAINER:HOST:SIZE"),
+            (with("bind", &["gidmap=0:1:0"]), "CONTAINER:HOST:SIZE"),
+            (with("bind", &["uidmap=0:1:4294967295"]), "CONTAINER:HOST:SIZE"),
+            (with("bind", &["uidmap="]), "CONTAINER:HOST:SIZE"),
             (with("bind", &["remount"]), "remount"),
         ] {
             let error = Options::parse(&mount).expect_err(words).to_string();
@@ -247,6 +286,19 @@ mod tests {
         assert!(error.to_string().contains("longer than the 4095 bytes"), "{error}");
         let other = format!("x={}", "y".repeat(5000));
         assert!(Options::parse(&with("ext4", &[&other])).expect("options").data().is_err());
+    }
+
+    #[test]
+    fn id_maps_and_the_layers_that_they_are_for() {
+        let list = ["uidmap=0:100000:65536,65536:7:1", "gidmap=0:1:2", "lowerdir=/a\\:b:/c", "workdir=/w"];
+        let mount = with("overlay", &list);
+        let options = Options::parse(&mount).expect("options");
+        let maps = options.idmap.clone().expect("maps");
+        assert_eq!(maps.uids[1], IdMapping { container_id: 65536, host_id: 7, size: 1 });
+        assert_eq!((maps.uids.len(), maps.gids.len()), (2, 1));
+        assert_eq!(options.lower(), [Path::new("/a:b"), Path::new("/c")]);
+        let data = options.with_lower(&["/x".into(), "/y".into()]).data().expect("data");
+        assert_eq!(data.text, "workdir=/w,lowerdir=/x:/y");
     }
 
     #[test]
