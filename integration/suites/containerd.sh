@@ -11,11 +11,11 @@
 sock=/run/test-containerd.sock image=localhost/busybox:latest
 suite_usage() {
   cat >&2 <<END_OF_USAGE
-usage: ${0##*/} --runtime PATH|NAME [--shim PATH] [--trixie] [--logs DIR] [CASE...]
+usage: ${0##*/} --runtime PATH|NAME [--shim PATH] [--debian SUITE] [--logs DIR] [CASE...]
   --runtime  the runtime under test: a file, or a name that is looked up where containerd runs
   --shim     the shim under test, a file called containerd-shim-NAME-VERSION, with the runtime in its PATH under
              the runtime's own name; without it containerd's own shim for runc
-  --trixie   the containerd of Debian 13 (hack/trixie) instead of this machine's
+  --debian   the containerd of that Debian (hack/debian: trixie, forky) instead of this machine's
   --logs     keeps what everybody said in DIR
 END_OF_USAGE
   exit 2
@@ -23,14 +23,14 @@ END_OF_USAGE
 die() { echo "${0##*/}: $*" >&2; exit 2; }
 
 suite_open() {
-  local limit=$1 trixie='' rc=0 inside=()
+  local limit=$1 debian='' rc=0 inside=()
   shift
   runtime='' shim='' logs='' only=() d=''
   while [ $# -gt 0 ]; do
     case $1 in
       --runtime) runtime=$2; shift 2 ;;
       --shim) shim=$2; shift 2 ;;
-      --trixie) trixie=1; shift ;;
+      --debian) debian=$2; shift 2 ;;
       --logs) logs=$(realpath -m "$2"); shift 2 ;;
       --inside) d=$2; shift 2 ;;
       -*) suite_usage ;;
@@ -41,7 +41,7 @@ suite_open() {
   [ "$(id -u)" = 0 ] || die "containerd needs root"
   if [ -n "$d" ]; then suite_variables; return; fi
 
-  [ -z "$trixie" ] || "$here/trixie" --build || exit $?
+  [ -z "$debian" ] || "$here/debian" "$debian" --build || exit $?
   sandbox_open "ferrun-${0##*/}"
   trap sandbox_close EXIT
   d=$sandbox_dir
@@ -52,8 +52,8 @@ suite_open() {
   if [ -n "$shim" ]; then cp "$shim" "$d/bin/" || exit 2; shim=${shim##*/}; fi
   if [[ $runtime = crun* ]]; then export SANDBOX_WITHOUT=cgroup2; fi
   image_make > "$logs/image" 2>&1 || { cat "$logs/image"; die "making the image failed"; }
-  if [ -n "$trixie" ]; then
-    inside=("$here/trixie" --share "$(realpath "$here/..")")
+  if [ -n "$debian" ]; then
+    inside=("$here/debian" "$debian" --share "$(realpath "$here/..")")
     # (below $d they are shared already, and would be one more mount there)
     [[ $logs = "$d"/* ]] || inside+=(--share "$logs")
   fi
