@@ -119,7 +119,7 @@ fn enter_cgroup(pid: u32, path: &str) -> Result<()> {
 
 fn hierarchies() -> Result<Vec<PathBuf>> {
     use ferrun::host::Cgroups;
-    Ok(match ferrun::host::Host::probe_for_exec(false)?.cgroups {
+    Ok(match ferrun::host::Host::probe(false)?.cgroups {
         Cgroups::V1 { hierarchies } => hierarchies.into_iter().map(|hierarchy| hierarchy.mount).collect(),
         _ => vec![PathBuf::from(ferrun::host::CGROUP_ROOT)],
     })
