@@ -4,6 +4,7 @@
 //! mounted by the runtime, out of the host's sight.
 
 mod idmap;
+mod image;
 mod options;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -69,10 +70,11 @@ fn file_system(mount: &Mount, options: &Options, place: &OwnedFd) -> Result<(), 
     let data = options.data()?;
     let _back = data.directory.as_deref().map(Chdir::to).transpose()?;
     let data = std::ffi::CString::new(data.text).map_err(|_| Error::new("an option has a NUL in it"))?;
+    let device = options.looped.then(|| image::device(&mount.source, options.is_read_only())).transpose()?;
+    let source = device.as_ref().map_or(mount.source.as_str(), |device| device.path.as_str());
     // the descriptor, not the path: what it leads to has been looked at
     let path = format!("/proc/self/fd/{}", place.as_raw_fd());
-    rustix::mount::mount(&mount.source, path, &mount.type_, options.flags(), data.as_c_str())
-        .call(|| "mount".to_owned())
+    rustix::mount::mount(source, path, &mount.type_, options.flags(), data.as_c_str()).call(|| "mount".to_owned())
 }
 
 /// Where in the rootfs a mount goes: `inside` is the image's to name and to lead astray.
@@ -243,6 +245,9 @@ mod tests {
         let target = directory.path().join("rootfs");
         overlay_of_many_layers(directory.path(), &target);
         id_mapped(directory.path(), &target);
+        if Path::new("/dev/loop-control").exists() {
+            image(directory.path(), &target);
+        }
         binds(directory.path(), &target);
         undone(directory.path(), &target);
         unmount(directory.path()).expect("unmount");
@@ -324,6 +329,37 @@ mod tests {
         mount(&[mapped], target).expect("bind");
         assert_eq!(owner("lower"), (8, 9));
         unmount(target).expect("unmount");
+    }
+
+    /// A file system in a file: its loop device goes with the mount.
+    fn image(directory: &Path, target: &Path) {
+        let file = directory.join("image");
+        std::fs::File::create(&file).and_then(|file| file.set_len(8 << 20)).expect("file");
+        let made = std::process::Command::new("/sbin/mkfs.ext4").args(["-q", "-F"]).arg(&file).status().expect("mkfs");
+        assert!(made.success());
+        let users = || {
+            let backing = |entry: std::fs::DirEntry| std::fs::read_to_string(entry.path().join("loop/backing_file"));
+            let all = std::fs::read_dir("/sys/block").expect("sysfs").filter_map(|entry| backing(entry.ok()?).ok());
+            all.filter(|name| Path::new(name.trim()) == file).count()
+        };
+        mount(&[with("ext4", &file, "", &["loop"])], target).expect("ext4");
+        std::fs::write(target.join("made"), "x").expect("writable");
+        assert_eq!(users(), 1);
+        unmount(target).expect("unmount");
+        mount(&[with("ext4", &file, "", &["loop", "ro"])], target).expect("ext4");
+        assert_eq!(std::fs::read(target.join("made")).expect("kept"), b"x");
+        std::fs::write(target.join("other"), "").expect_err("read-only");
+        unmount(target).expect("unmount");
+        let failure = mount(&[with("xfs", &file, "", &["loop"])], target).expect_err("another file system");
+        assert!(failure.words.contains(": mount: "), "{}", failure.words);
+        let failure = mount(&[with("ext4", directory, "", &["loop", "ro"])], target).expect_err("a directory");
+        assert!(failure.words.contains("is no regular file"), "{}", failure.words);
+        // the kernel lets go of it a moment after
+        let patience = std::time::Instant::now();
+        while users() > 0 && patience.elapsed().as_secs() < 10 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert_eq!(users(), 0);
     }
 
     fn binds(directory: &Path, target: &Path) {

@@ -1,4 +1,4 @@
-//! The only place with `unsafe`: starting a program whose fds and end are decided before it runs.
+//! The only place with `unsafe`: starting a program whose fds and end are decided before it runs; what no crate has.
 
 #![allow(unsafe_code)]
 
@@ -82,6 +82,43 @@ pub(crate) fn own_core_group() -> io::Result<()> {
     let rc = unsafe {
         libc::prctl(libc::PR_SCHED_CORE, libc::PR_SCHED_CORE_CREATE, 0, libc::PR_SCHED_CORE_SCOPE_PROCESS_GROUP, 0)
     };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `struct loop_config` of linux/loop.h.
+#[repr(C)]
+#[derive(Default)]
+struct LoopConfig {
+    file: u32,
+    block_size: u32,
+    device_inode_rdevice_offset_limit: [u64; 5],
+    number_and_encryption: [u32; 3],
+    flags: u32,
+    names_and_keys: [u64; 22],
+    reserved: [u64; 8],
+}
+
+const LOOP_CTL_GET_FREE: u64 = 0x4c82;
+const LOOP_CONFIGURE: u64 = 0x4c0a;
+const LO_FLAGS_READ_ONLY: u32 = 1;
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
+
+/// The number of a loop device that nobody uses, by /dev/loop-control: loop(4). It may be somebody's the next moment.
+pub(crate) fn free_loop_device(control: impl AsFd) -> io::Result<i32> {
+    // SAFETY: no pointers.
+    let number = unsafe { libc::ioctl(control.as_fd().as_raw_fd(), LOOP_CTL_GET_FREE as _) };
+    if number >= 0 { Ok(number) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has the loop device `device` show `file`, until nobody has it open and it is mounted nowhere (Linux 5.8).
+///
+/// # Errors
+/// EBUSY: it is somebody else's.
+pub(crate) fn configure_loop_device(device: impl AsFd, file: impl AsFd, read_only: bool) -> io::Result<()> {
+    let flags = LO_FLAGS_AUTOCLEAR | if read_only { LO_FLAGS_READ_ONLY } else { 0 };
+    let config = LoopConfig { file: file.as_fd().as_raw_fd().cast_unsigned(), flags, ..LoopConfig::default() };
+    // SAFETY: a loop_config, as the kernel reads it; it outlives the call.
+    let rc = unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

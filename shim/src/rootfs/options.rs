@@ -50,6 +50,8 @@ pub(super) struct Options {
     pub(super) bind: bool,
     /// Of a bind mount: with the mounts below its source.
     pub(super) recursive: bool,
+    /// The source is a file with the file system in it.
+    pub(super) looped: bool,
     /// The files of a bind mount's source, or of an overlay's lower layers, belong to other users here.
     pub(super) idmap: Option<IdMaps>,
     flags: MountFlags,
@@ -72,13 +74,13 @@ impl Options {
             return Err(Error::new("fuse file systems are not supported: they would need a helper that stays"));
         }
         let (bind, flags) = (mount.type_ == "bind", MountFlags::empty());
-        let mut options = Self { bind, recursive: false, idmap: None, flags, data: Vec::new() };
+        let mut options = Self { bind, recursive: false, looped: false, idmap: None, flags, data: Vec::new() };
         let mut maps = IdMaps::default();
         for option in mount.options.iter().map(String::as_str) {
             match option {
                 "bind" => options.bind = true,
                 "rbind" => (options.bind, options.recursive) = (true, true),
-                "loop" => return Err(Error::new("loop devices are not supported")),
+                "loop" => options.looped = true,
                 "remount" => return Err(Error::new("there is nothing to remount in a new rootfs")),
                 _ if option.starts_with("uidmap=") => maps.uids = mappings(option)?,
                 _ if option.starts_with("gidmap=") => maps.gids = mappings(option)?,
@@ -88,6 +90,9 @@ impl Options {
                     None => options.data.push(option.to_owned()),
                 },
             }
+        }
+        if options.bind && options.looped {
+            return Err(Error::new("loop is for file systems, not for bind mounts"));
         }
         match (maps.uids.is_empty(), maps.gids.is_empty()) {
             (true, true) => {}
@@ -115,6 +120,10 @@ impl Options {
     /// Of a new file system.
     pub(super) fn flags(&self) -> MountFlags {
         self.flags
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        self.flags.contains(MountFlags::RDONLY)
     }
 
     /// Of a bind mount; the rest is the file system's and stays as it is.
@@ -255,7 +264,7 @@ mod tests {
         for (mount, words) in [
             (with("fuse.x", &[]), "fuse"),
             (with("fuse3.x", &[]), "fuse"),
-            (with("ext4", &["loop"]), "loop"),
+            (with("bind", &["loop"]), "loop"),
             (with("overlay", &["uidmap=0:1:2"]), "go together"),
             (with("ext4", &["uidmap=0:1:2", "gidmap=0:1:2"]), "only bind mounts and layers of overlays"),
             (with("bind", &["gidmap=0:1:2:3"]), "gidmap=0:1:2:3: not CONTAINER:HOST:SIZE"),
