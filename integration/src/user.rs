@@ -141,6 +141,9 @@ const ROOTS: &[(&str, Why)] = &[
     ("devices::a_thousand_updates", NO_MKNOD),
     ("devices::no_program_is_left_by_", OTHERS_DEVICES),
     ("devices::an_update_replaces_what_others_attached", OTHERS_DEVICES),
+    ("ps::what_runc_prints", RUNC_ABORTS),
+    ("update::what_runc_does_and_says", RUNC_ABORTS),
+    ("events::what_runc_prints_key_by_key", RUNC_ABORTS),
     ("security::t12_the_hosts_cgroups_below_a_read_only_sys", NO_CGROUP),
     ("security::t19_", NO_MKNOD),
     ("security::t29_missing_streams_and_a_link_for_dev_null", NO_MKNOD),
@@ -152,6 +155,7 @@ const ONE_ID: Why = Why("it takes a second id", one_id);
 const NO_NODES: Why = Why("only devices that the host has can be had, under their names there", nested);
 const NO_MKNOD: Why = Why("nobody makes a device in a user namespace", nested);
 const NO_KIN: Why = Why("without a cgroup nobody knows the processes beside the init", without_cgroup);
+const RUNC_ABORTS: Why = Why("runc, beside which it looks, aborts where clone3 is EPERM", filtered);
 /// MNT_LOCK_ATIME of mount_namespaces(7).
 const OTHERS_ATIME: Why = Why("the kernel keeps what another's mount says of access times", among_copies);
 const NO_MANAGER: Why = Why("the manager of this machine is root's", without_session);
@@ -192,6 +196,11 @@ fn not_root(options: &Options) -> bool {
     options.as_user || options.is_nested()
 }
 
+/// That of a container around all of it, which refuses clone3.
+fn filtered(_: &Options) -> bool {
+    filters().1 > 0
+}
+
 fn one_id(options: &Options) -> bool {
     options.ids == 1
 }
@@ -199,6 +208,13 @@ fn one_id(options: &Options) -> bool {
 /// Why a case is not for an ordinary user, or not for root of a user namespace.
 pub fn why_not(options: &Options, name: &str) -> Option<&'static str> {
     ROOTS.iter().find(|(beginning, why)| name.starts_with(beginning) && why.1(options)).map(|(_, why)| why.0)
+}
+
+/// Seccomp's mode of this process and all that it starts, and the number of filters.
+pub fn filters() -> (String, u32) {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0").trim().to_owned();
+    (field("Seccomp:"), field("Seccomp_filters:").parse().unwrap_or(0))
 }
 
 /// How many there are where nobody has mapped them.

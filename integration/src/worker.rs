@@ -122,7 +122,11 @@ fn judge(options: &Options, case: &Case, n: usize) -> Verdict {
         return Verdict::Skip(format!("with a user namespace: {why}"));
     }
     if let Some(why) = user::why_not(options, &case.name) {
-        let place = if options.as_user { "by an ordinary user" } else { "in a user namespace" };
+        let place = match options {
+            o if o.as_user => "by an ordinary user",
+            o if o.is_nested() => "in a user namespace",
+            _ => "in a container",
+        };
         return Verdict::Skip(format!("{place}: {why}"));
     }
     match known {
