@@ -139,8 +139,8 @@ const ROOTS: &[(&str, Why)] = &[
     ("devices::a_hole_in_a_wildcard", NO_MKNOD),
     ("devices::an_update_is_in_force", NO_MKNOD),
     ("devices::a_thousand_updates", NO_MKNOD),
-    ("devices::no_program_is_left_by_", OTHERS_DEVICES),
-    ("devices::an_update_replaces_what_others_attached", OTHERS_DEVICES),
+    ("devices::no_program_is_left_by_", OTHERS_PROGRAMS),
+    ("devices::an_update_replaces_what_others_attached", OTHERS_PROGRAMS),
     ("ps::what_runc_prints", RUNC_ABORTS),
     ("update::what_runc_does_and_says", RUNC_ABORTS),
     ("events::what_runc_prints_key_by_key", RUNC_ABORTS),
@@ -160,6 +160,8 @@ const RUNC_ABORTS: Why = Why("runc, beside which it looks, aborts where clone3 i
 const OTHERS_ATIME: Why = Why("the kernel keeps what another's mount says of access times", among_copies);
 const NO_MANAGER: Why = Why("the manager of this machine is root's", without_session);
 const OTHERS_DEVICES: Why = Why("only root loads programs for devices", not_root);
+/// What a case itself loads.
+const OTHERS_PROGRAMS: Why = Why(OTHERS_DEVICES.0, nested);
 const ROOTS_IDS: Why = Why("a file system that root mounted is id-mapped by root alone", by_user);
 const NOT_BELOW: Why = Why("the kernel lets nobody see what is below another's mount", among_others_mounts);
 const ROOTS_NETWORK: Why = Why("the network namespace that it joins is root's", by_user);
