@@ -78,13 +78,14 @@ impl Cx {
     pub fn bundle(&self) -> Res<Bundle> {
         let dir = self.dir.join(format!("bundle{}", self.next()));
         let mut bundle = Bundle::new(dir, &self.options.base.join("template"), &self.cgroup())?;
+        if self.options.is_nested() {
+            bundle.for_nested(&self.options);
+        }
         if self.mapped.get() {
             bundle.map_ids().given = true;
         }
         if self.options.as_user {
             bundle.for_user(!self.options.session.is_empty());
-        } else if self.options.is_nested() {
-            bundle.for_nested(&self.options);
         }
         Ok(bundle)
     }
