@@ -3,6 +3,7 @@
 
 use crate::case::Res;
 use crate::cgroup;
+use crate::options::Options;
 use crate::user;
 use serde_json::{Value, json};
 use std::fs;
@@ -117,8 +118,8 @@ pub struct Bundle {
     pub config: Value,
     /// The container's root is to have the rootfs, and what of the case's own is bound.
     pub given: bool,
-    /// An ordinary user's: two mappings.
-    as_user: bool,
+    /// What [`Bundle::map_ids`] maps: first inside, first outside, how many.
+    maps: Vec<(u32, u32, u32)>,
     cgroup: String,
 }
 
@@ -129,7 +130,8 @@ impl Bundle {
         for a in APPLETS {
             symlink("busybox", dir.join("rootfs/bin").join(a))?;
         }
-        Ok(Self { dir, config: base_config(cgroup), given: false, as_user: false, cgroup: cgroup.to_owned() })
+        let (config, maps) = (base_config(cgroup), vec![(0, ROOT, IDS)]);
+        Ok(Self { dir, config, given: false, maps, cgroup: cgroup.to_owned() })
     }
 
     pub fn rootfs(&self) -> PathBuf {
@@ -200,24 +202,33 @@ impl Bundle {
         self
     }
 
-    /// In a new user namespace, whose root is 100000 of the host. The rootfs is its own.
+    /// In a new user namespace, whose root is 100000 of the host, if there is one. The rootfs is its own.
     pub fn map_ids(&mut self) -> &mut Self {
         self.namespace("user", Some(""));
-        let mut all = json!([{"containerID": 0, "hostID": ROOT, "size": IDS}]);
-        if self.as_user {
-            let map = |(inside, outside, size)| json!({"containerID": inside, "hostID": outside, "size": size});
-            all = user::MAPS.map(map).into();
-        }
+        let map = |(inside, outside, size)| json!({"containerID": inside, "hostID": outside, "size": size});
+        let all: Value = self.maps.iter().copied().map(map).collect();
         self.set("/linux/uidMappings", all.clone()).set("/linux/gidMappings", all)
     }
 
     /// As the user of `--as-user` may have it.
     pub fn for_user(&mut self, cgroups: bool) -> &mut Self {
-        self.as_user = true;
+        self.maps = user::MAPS.to_vec();
         if !cgroups {
             self.unset("/linux/cgroupsPath");
         }
         self.map_ids()
+    }
+
+    /// As what is itself in a user namespace may have it.
+    pub fn for_nested(&mut self, options: &Options) -> &mut Self {
+        if options.no_cgroups {
+            self.unset("/linux/cgroupsPath");
+        }
+        if options.ids == 1 {
+            self.maps = vec![(0, 0, 1)];
+            self.set("/mounts/2/options", json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]));
+        }
+        self
     }
 
     /// In the host's user namespace, whatever the others are in.

@@ -1,7 +1,7 @@
 //! The machine's cgroup hierarchies, v1 and v2 alike.
 
 use crate::systemd;
-use rustix::fs::getxattr;
+use rustix::fs::{Access, access, getxattr};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
@@ -106,6 +106,11 @@ fn enable_controllers(dir: &Path) {
     for c in all.split_whitespace() {
         let _ = fs::write(dir.join("cgroup.subtree_control"), format!("+{c}"));
     }
+}
+
+/// Whether there is a hierarchy in which this process may make cgroups.
+pub fn can_be_made() -> bool {
+    hierarchies().iter().any(|dir| access(dir, Access::WRITE_OK).is_ok())
 }
 
 /// The cgroup around this process that systemd has delegated, as a path in the v2

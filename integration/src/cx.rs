@@ -78,6 +78,9 @@ impl Cx {
     pub fn bundle(&self) -> Res<Bundle> {
         let dir = self.dir.join(format!("bundle{}", self.next()));
         let mut bundle = Bundle::new(dir, &self.options.base.join("template"), &self.cgroup())?;
+        if self.options.is_nested() {
+            bundle.for_nested(&self.options);
+        }
         if self.mapped.get() {
             bundle.map_ids().given = true;
         }
@@ -89,7 +92,7 @@ impl Cx {
 
     /// To the root of the containers, before somebody races for what is in it.
     pub fn give(&self, path: &Path) -> Res {
-        if self.mapped.get() {
+        if self.has_other_ids() {
             bundle::give(path)?;
         }
         Ok(())
@@ -97,12 +100,22 @@ impl Cx {
 
     /// How the container's id is written by the host.
     pub fn host_id(&self, id: u32) -> u32 {
-        if self.mapped.get() { bundle::ROOT + id } else { id }
+        if self.has_other_ids() { bundle::ROOT + id } else { id }
+    }
+
+    /// Whether the containers' ids are others than the harness's: of a single one they are a copy.
+    fn has_other_ids(&self) -> bool {
+        self.mapped.get() && self.options.ids != 1
     }
 
     /// Whether every bundle has a user namespace.
     pub fn is_mapped(&self) -> bool {
         self.mapped.get()
+    }
+
+    /// Whether no device is made for a container: the host's are bound, and nobody owns them.
+    pub fn binds_devices(&self) -> bool {
+        self.is_mapped() || self.options.is_nested()
     }
 
     /// From now on every bundle has a user namespace of its own.

@@ -2,6 +2,7 @@
 //! environment variable.
 
 use crate::systemd;
+use crate::user;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,10 @@ pub struct Options {
     pub userns: bool,
     /// An ordinary user runs the runtime; `userns` is set too.
     pub as_user: bool,
+    /// The ids of this user namespace: all of them on a host, a single one below `unshare -Ur`.
+    pub ids: u64,
+    /// Nobody here may make a cgroup.
+    pub no_cgroups: bool,
     /// Rules for `deny`; empty: none.
     pub deny: String,
     /// Of the outermost process only.
@@ -142,7 +147,7 @@ impl Options {
             "runtime": self.runtime, "program": self.program, "kind": self.kind, "version": self.version,
             "filters": self.filters, "jobs": self.jobs, "job": self.job, "cycles": self.cycles, "parallel": self.parallel,
             "limit": self.limit, "long": self.long, "userns": self.userns, "as_user": self.as_user,
-            "deny": self.deny, "verbose": self.verbose,
+            "ids": self.ids, "no_cgroups": self.no_cgroups, "deny": self.deny, "verbose": self.verbose,
             "strict": self.strict, "base": self.base, "tag": self.tag,
             "driver": self.driver.name(), "cgroups": self.cgroups, "session": self.session,
             "slice": self.slice, "init": self.init,
@@ -178,6 +183,8 @@ impl Options {
             long: v["long"] == true,
             userns: v["userns"] == true,
             as_user: v["as_user"] == true,
+            ids: n("ids"),
+            no_cgroups: v["no_cgroups"] == true,
             deny: s("deny"),
             table: None,
             verbose: v["verbose"] == true,
@@ -190,6 +197,11 @@ impl Options {
             slice: s("slice"),
             init: n("init") as i32,
         })
+    }
+
+    /// All of it runs in a user namespace.
+    pub fn is_nested(&self) -> bool {
+        self.ids < user::ALL_IDS
     }
 
     pub fn systemd(&self) -> bool {

@@ -45,6 +45,8 @@ fn outer(args: &[String]) -> Result<ExitCode, String> {
     options.tag = format!("frit{}", std::process::id());
     options.base = std::env::temp_dir().join(&options.tag);
     options.cgroups = cgroup::delegated();
+    options.ids = user::ids();
+    options.no_cgroups = !cgroup::can_be_made();
     options.slice = format!("{}-cases.slice", options.tag);
     if options.systemd() && !systemd::is_here() {
         return Err("--driver systemd: this machine does not run systemd".into());

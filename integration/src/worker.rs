@@ -122,7 +122,12 @@ fn judge(options: &Options, case: &Case, n: usize) -> Verdict {
         return Verdict::Skip(format!("with a user namespace: {why}"));
     }
     if let Some(why) = user::why_not(options, &case.name) {
-        return Verdict::Skip(format!("by an ordinary user: {why}"));
+        let place = match options {
+            o if o.as_user => "by an ordinary user",
+            o if o.is_nested() => "in a user namespace",
+            _ => "in a container",
+        };
+        return Verdict::Skip(format!("{place}: {why}"));
     }
     match known {
         Some(known) => Verdict::Skip(format!("{} differs: {known}", options.kind)),
@@ -137,7 +142,8 @@ fn attempt(options: &Options, case: &Case, n: usize) -> Verdict {
     let dir = options.base.join(format!("case{n}"));
     let before = Before::look(&o);
     let owned = || if o.as_user { user::own_case(&o, &dir) } else { Ok(()) };
-    let made = fs::create_dir(&dir).and_then(|()| cgroup::make_parent(&o.cgroups, &o.tag)).and_then(|()| owned());
+    let parent = || if o.no_cgroups { Ok(()) } else { cgroup::make_parent(&o.cgroups, &o.tag) };
+    let made = fs::create_dir(&dir).and_then(|()| parent()).and_then(|()| owned());
     let verdict = match made {
         Ok(()) => in_its_own_process(&o, case, &dir),
         Err(e) => Verdict::Fail(format!("cannot prepare: {e}")),

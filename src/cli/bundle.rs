@@ -8,7 +8,7 @@ use crate::cgroup;
 use crate::config::{Config, IdMapping, IdMaps, parse_map};
 use crate::error::{Call, Context, Error, Result};
 use crate::host::subids::{self, Range};
-use crate::host::{Host, Identity};
+use crate::host::{Cgroups, Host, Identity};
 use crate::launch::spawn::HandOver;
 use crate::plan::{self, Console, Manager, Plan, Request, Start};
 use crate::sys::exec;
@@ -147,11 +147,15 @@ fn own_ids(host: &Host) -> IdMaps {
     IdMaps { uids: list(uid, &uids), gids: list(gid, &gids) }
 }
 
-/// Who may not make a cgroup goes without.
+/// Who may not make a cgroup goes without, and so does who is in a user namespace to which nobody gave any.
 fn manager(config: &Config, host: &Host, options: &Options, id: &str, rootless: bool) -> Manager {
     let asked = options.manager();
     if !rootless || asked != Manager::Cgroupfs {
         return asked;
+    }
+    if matches!(host.cgroups, Cgroups::None) {
+        // the machine's root relies on device rules, whatever --rootless says
+        return if host.identity.nested || !host.is_privileged() { Manager::Refused } else { asked };
     }
     let placement = plan::cgroupfs::place(config.cgroups_path.as_deref(), id, host);
     match cgroup::refusal(&placement, &host.cgroups) {

@@ -29,7 +29,7 @@ pub(super) fn limits(
         }
         Hierarchies::None if request.manager == Manager::Refused => {
             refuse(config, host)?;
-            draft.warnings.push("this user may not make cgroups: the container gets none".to_owned());
+            draft.warnings.push(format!("{}: the container gets none", why_none(host)));
             return Ok(Default::default());
         }
         Hierarchies::None => {
@@ -50,16 +50,21 @@ pub(super) fn limits(
     Ok((limits, properties))
 }
 
+fn why_none(host: &Host) -> &'static str {
+    if matches!(host.cgroups, Cgroups::None) { "there are no cgroups here" } else { "this user may not make cgroups" }
+}
+
 /// Without a cgroup nothing limits, and whoever asks for limits relies on them.
 fn refuse(config: &Config, host: &Host) -> Result<()> {
     let version = if matches!(host.cgroups, Cgroups::V1 { .. }) { Version::V1 } else { Version::V2 };
     let limits = Limits::new(&config.resources, version)?;
     let Some(first) = limits.settings.first() else { return Ok(()) };
-    let hint = match version {
-        Version::V1 => "cgroup v1 cannot be delegated to an unprivileged user",
-        Version::V2 => "with --systemd-cgroup the user's own systemd makes them",
+    let hint = match host.cgroups {
+        Cgroups::None => "--cgroup-manager disabled leaves the limits out",
+        Cgroups::V1 { .. } => "cgroup v1 cannot be delegated to an unprivileged user",
+        Cgroups::V2 { .. } => "with --systemd-cgroup the user's own systemd makes them",
     };
-    Err(Error::new("limits are asked for, and this user may not make cgroups").at(first.pointer.clone()).hint(hint))
+    Err(Error::new(format!("limits are asked for, and {}", why_none(host))).at(first.pointer.clone()).hint(hint))
 }
 
 /// config-linux.md, Cgroup ownership: on v2, a container with a cgroup namespace of its own that is shown its cgroup

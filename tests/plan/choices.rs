@@ -260,7 +260,7 @@ fn limits_without_cgroups_are_refused() {
     let mut wanted = source("bare");
     wanted["linux"]["resources"] = json!({"devices": [{"allow": false, "access": "rwm"}]});
     let refused = |config: &Config| Request { manager: Manager::Refused, rootless: true, ..request(config) };
-    for host in [v2(), ordinary()] {
+    for host in [v2(), ordinary(), no_cgroups()] {
         let config = parse(&wanted);
         let plan = create(&config, &host, &refused(&config)).unwrap();
         assert!(plan.placement.directories().is_empty() && plan.limits.devices.is_none() && !plan.spawn.into_cgroup);

@@ -255,7 +255,8 @@ fn born(cx: &Cx) -> Res {
 /// In the pid namespace of the runtime: says its orphan's pid, which lives for a while.
 fn with_orphan(b: &mut Bundle, seconds: &str) {
     b.namespace("pid", None);
-    b.sh(&format!("/bin/sh -c 'sleep {seconds} & echo $! up'; exec sleep 100"));
+    // up when the shell between them has gone
+    b.sh(&format!("orphan=$(/bin/sh -c 'sleep {seconds} > /dev/null & echo $!'); echo $orphan up; exec sleep 100"));
 }
 
 fn orphan_of(said: &str) -> Res<i32> {

@@ -20,6 +20,7 @@ pub fn cases() -> Vec<Case> {
         case("nested::in_a_user_namespace", |cx| inside(cx, true, false)),
         case("nested::in_a_user_namespace_with_another", |cx| inside(cx, true, true)),
         case("nested::id_mapped_twice_is_refused", mapped_twice),
+        case("nested::without_cgroups_device_rules_need_none", no_cgroups),
     ];
     let mut all: Vec<Case> = all.into_iter().map(|case| case.only(&["ferrun"], OWN)).collect();
     all.extend([
@@ -126,6 +127,24 @@ fn mapped_twice(cx: &Cx) -> Res {
     })?;
     b.sh("/runtime --root /run/containers --cgroup-manager disabled run --bundle /inner/once once");
     cx.run(&b)?.fails(&["the mount at /mapped is id-mapped already"])?;
+    Ok(())
+}
+
+/// To a user namespace nobody gives device rules: there no device can be made. Other limits nothing would keep.
+fn no_cgroups(cx: &Cx) -> Res {
+    let mut b = outer(cx)?;
+    b.map_ids().given = true;
+    for name in ["denied", "limited"] {
+        bundles(cx, &b.rootfs().join(name), |inner| {
+            inner.set("/linux/resources/devices", json!([{"allow": false, "access": "rwm"}]));
+            if name == "limited" {
+                inner.set("/linux/resources/pids", json!({"limit": 5}));
+            }
+        })?;
+    }
+    same!(cx.sh(&mut b, "/runtime run --bundle /denied/once once")?, "ran as 0\n", "what it did");
+    b.sh("/runtime run --bundle /limited/once once");
+    cx.run(&b)?.fails(&["there are no cgroups here (config.json /linux/resources/pids/limit)"])?;
     Ok(())
 }
 

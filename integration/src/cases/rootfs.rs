@@ -131,7 +131,7 @@ fn default_devices(cx: &Cx) -> Res {
         "cd /dev; for d in null zero full random urandom tty; do stat -c '%n %F %t:%T %a %u:%g' $d; done",
     )?;
     // those of the host, in a user namespace: theirs is nobody's there
-    let owner = if cx.is_mapped() { "65534:65534" } else { "0:0" };
+    let owner = if cx.binds_devices() { "65534:65534" } else { "0:0" };
     let want: String =
         [("null", "1:3"), ("zero", "1:5"), ("full", "1:7"), ("random", "1:8"), ("urandom", "1:9"), ("tty", "5:0")]
             .map(|(n, d)| format!("{n} character special file {d} 666 {owner}\n"))
@@ -460,7 +460,7 @@ fn no_host_mounts(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     let mut points: Vec<String> = cx.mounts(&mut b)?.into_iter().map(|m| m.point).collect();
     points.retain(|p| !p.starts_with("/proc/") && !p.starts_with("/sys/"));
-    if cx.is_mapped() {
+    if cx.binds_devices() {
         points.retain(|p| {
             !["full", "null", "random", "tty", "urandom", "zero"].iter().any(|d| p == &format!("/dev/{d}"))
         });

@@ -93,11 +93,13 @@ impl<'a> Guard<'a> {
         for name in ["", "deep", "deep/down", "empty"] {
             fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o777))?;
         }
+        // where there is only one id, the file is its
+        let (uid, gid) = if cx.options.ids == 1 { (0, 0) } else { (1234, 4321) };
         for (name, mode, content) in FILES {
             let path = dir.join(name);
             fs::write(&path, content)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
-            std::os::unix::fs::chown(&path, Some(1234), Some(4321))?;
+            std::os::unix::fs::chown(&path, Some(uid), Some(gid))?;
             // long ago: a write within the same tick shows
             fs::File::open(&path)?.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(86_400))?;
         }
