@@ -38,7 +38,6 @@ const ROOTS: &[(&str, &str)] = &[
     ("foreground::others_may_", NO_CGROUP),
     ("mounts::cgroup_in_a_cgroup_namespace", NO_CGROUP),
     ("mounts::cgroup_shows_the_containers_own", NO_CGROUP),
-    ("options::of_the_managers_are_accepted", NO_CGROUP),
     ("security::t49_", NO_CGROUP),
     ("stress::parallel_runs", NO_CGROUP),
     ("security::t45_setgroups_stays_denied", "its caller is root of a user namespace already"),
@@ -58,12 +57,19 @@ const ROOTS: &[(&str, &str)] = &[
     ("idmap::", ROOTS_IDS),
     ("security::t51_flags_of_an_id_mapped_mount", ROOTS_IDS),
     ("security::t51_flags_of_the_config", "what the config alone sets is locked for root only: SECURITY.md"),
-    ("userns::the_config_may_take_flags_of_a_mount_away", "the kernel keeps the flags of another's mount"),
+    ("userns::the_config_may_take_flags_of_a_mount_away", OTHERS_FLAGS),
+    ("userns::a_writable_cgroup_belongs_to_the_mapped_user", "the cgroup is the user's, who cannot give it to another"),
     ("userns::a_bind_without_what_is_mounted_below", NOT_BELOW),
     ("mounts::bind_is_not_recursive", NOT_BELOW),
+    ("mounts::recursive_ratime", OTHERS_ATIME),
+    ("mounts::recursive_rdev", OTHERS_FLAGS),
+    ("mounts::recursive_rdiratime", OTHERS_ATIME),
+    ("mounts::recursive_rexec", OTHERS_FLAGS),
     ("mounts::recursive_rnoatime", OTHERS_ATIME),
     ("mounts::recursive_rnodiratime", OTHERS_ATIME),
+    ("mounts::recursive_rrw", OTHERS_FLAGS),
     ("mounts::recursive_rstrictatime", OTHERS_ATIME),
+    ("mounts::recursive_rsuid", OTHERS_FLAGS),
     ("lsm::", "profiles and policies are loaded by root"),
     ("systemd::", NO_MANAGER),
     ("systemd::a_user_has_a_place_below_his_own_systemd", "it becomes another user by itself"),
@@ -80,6 +86,7 @@ const NO_KIN: &str = "without a cgroup nobody knows the processes beside the ini
 const OTHERS_ATIME: &str = "the kernel keeps what another's mount says of access times";
 /// Without a session of the user's.
 const NO_MANAGER: &str = "the manager of this machine is root's";
+const OTHERS_FLAGS: &str = "the kernel keeps the flags of another's mount";
 const OTHERS_DEVICES: &str = "only root loads programs for devices";
 const ROOTS_IDS: &str = "a file system that root mounted is id-mapped by root alone";
 const NOT_BELOW: &str = "the kernel lets nobody see what is below another's mount";
