@@ -195,7 +195,7 @@ fn tree(cx: &Cx, words: &[&str]) -> Res<Vec<Mount>> {
 /// Of mounts of the host's, one in the other. What a word takes away, they have.
 fn recursive(cx: &Cx, word: &str, want: &str) -> Res {
     let had = if word == "rrw" { "ro" } else { want.strip_prefix('!').unwrap_or_default() };
-    let dir = cx.fresh("tree");
+    let dir = cx.fresh("guard");
     let above = HostMount::files(dir.clone())?;
     let _below = HostMount::files(dir.join("below"))?.guarded(&[had])?;
     let _above = above.guarded(&[had])?;
