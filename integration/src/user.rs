@@ -56,7 +56,6 @@ const ROOTS: &[(&str, &str)] = &[
     ("userns::a_root_where_only_root_gets", "it is about what only root gets to"),
     ("idmap::", ROOTS_IDS),
     ("security::t51_flags_of_an_id_mapped_mount", ROOTS_IDS),
-    ("security::t51_flags_of_the_config", "what the config alone sets is locked for root only: SECURITY.md"),
     ("userns::the_config_may_take_flags_of_a_mount_away", OTHERS_FLAGS),
     ("userns::a_writable_cgroup_belongs_to_the_mapped_user", "the cgroup is the user's, who cannot give it to another"),
     ("userns::a_bind_without_what_is_mounted_below", NOT_BELOW),
