@@ -101,7 +101,7 @@ pub fn cases() -> Vec<Case> {
             "ratime" | "rnostrictatime" => c.differs("runc", RATIME).differs("crun", RATIME),
             "rnodiratime" | "rdiratime" | "rnoatime" | "rstrictatime" => c.differs("crun", RATIME),
             "rrelatime" => c.differs("crun", "1.21 takes the word and does nothing"),
-            "rnosymfollow" => c.differs("crun", "1.8.1 takes the word and does nothing"),
+            "rnosymfollow" | "rsymfollow" => c.differs("crun", "1.8.1 takes the word and does nothing"),
             _ => c,
         });
     }
