@@ -41,7 +41,6 @@ const ROOTS: &[(&str, Why)] = &[
     ("foreground::others_may_", NO_CGROUP),
     ("mounts::cgroup_in_a_cgroup_namespace", NO_CGROUP),
     ("mounts::cgroup_shows_the_containers_own", NO_CGROUP),
-    ("options::of_the_managers_are_accepted", NO_CGROUP),
     ("security::t49_", NO_CGROUP),
     ("stress::parallel_runs", NO_CGROUP),
     ("security::t45_setgroups_stays_denied", Why("its caller is root of a user namespace already", by_user)),
@@ -63,19 +62,22 @@ const ROOTS: &[(&str, Why)] = &[
     ("userns::a_root_where_only_root_gets", Why("it is about what only root gets to", by_user)),
     ("idmap::", ROOTS_IDS),
     ("security::t51_flags_of_an_id_mapped_mount", ROOTS_IDS),
+    ("userns::the_config_may_take_flags_of_a_mount_away", OTHERS_FLAGS),
     (
-        "security::t51_flags_of_the_config",
-        Why("what the config alone sets is locked for root only: SECURITY.md", by_user),
-    ),
-    (
-        "userns::the_config_may_take_flags_of_a_mount_away",
-        Why("the kernel keeps the flags of another's mount", by_user),
+        "userns::a_writable_cgroup_belongs_to_the_mapped_user",
+        Why("the cgroup is the user's, who cannot give it to another", by_user),
     ),
     ("userns::a_bind_without_what_is_mounted_below", NOT_BELOW),
     ("mounts::bind_is_not_recursive", NOT_BELOW),
+    ("mounts::recursive_ratime", OTHERS_ATIME),
+    ("mounts::recursive_rdev", OTHERS_FLAGS),
+    ("mounts::recursive_rdiratime", OTHERS_ATIME),
+    ("mounts::recursive_rexec", OTHERS_FLAGS),
     ("mounts::recursive_rnoatime", OTHERS_ATIME),
     ("mounts::recursive_rnodiratime", OTHERS_ATIME),
+    ("mounts::recursive_rrw", OTHERS_FLAGS),
     ("mounts::recursive_rstrictatime", OTHERS_ATIME),
+    ("mounts::recursive_rsuid", OTHERS_FLAGS),
     ("lsm::", Why("profiles and policies are loaded by root", by_user)),
     ("systemd::", NO_MANAGER),
     ("systemd::a_user_has_a_place_below_his_own_systemd", Why("it becomes another user by itself", by_user)),
@@ -165,6 +167,7 @@ const OTHERS_PROGRAMS: Why = Why(OTHERS_DEVICES.0, nested);
 const ROOTS_IDS: Why = Why("a file system that root mounted is id-mapped by root alone", by_user);
 const NOT_BELOW: Why = Why("the kernel lets nobody see what is below another's mount", among_others_mounts);
 const ROOTS_NETWORK: Why = Why("the network namespace that it joins is root's", by_user);
+const OTHERS_FLAGS: Why = Why("the kernel keeps the flags of another's mount", among_copies);
 
 fn by_user(options: &Options) -> bool {
     options.as_user

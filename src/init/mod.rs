@@ -29,7 +29,7 @@ use rustix::io::Errno;
 use crate::error::{Call, Context as _, Error, Result};
 use crate::hooks;
 use crate::launch::channel::{Channel, Message};
-use crate::plan::step::{Asset, AssetEntry, AssetId, Entry, Event, Hook, HookKind, NamespaceKind, Step};
+use crate::plan::step::{Asset, AssetEntry, AssetId, Entry, Hook, HookKind, NamespaceKind, Step};
 use crate::sys::fd::Loose;
 use crate::sys::proc::Proc;
 use crate::sys::root::Root;
@@ -116,7 +116,7 @@ impl<'a> Init<'a> {
 
     fn step(&mut self, step: &Step) -> Result<()> {
         match step {
-            Step::Barrier { event } => self.barrier(*event),
+            Step::Barrier { event } => self.await_go(&Message::Event(*event)),
             Step::Setsid => rustix::process::setsid().call(|| "setsid".to_owned()).map(drop),
             Step::OomScoreAdj(score) => identity::oom_score_adj("self", *score),
             Step::NotDumpable => security::not_dumpable(),
@@ -141,6 +141,7 @@ impl<'a> Init<'a> {
             Step::Hostname { name } => namespaces::hostname(name),
             Step::Domainname { name } => namespaces::domainname(name),
             Step::DetachPropagation => root::detach_propagation(),
+            Step::LockTrees => self.lock_trees(),
             Step::AttachRoot { root, path } => root::attach(self.take(*root)?, path).map(|fd| self.root = Some(fd)),
             Step::Mount(mount) => mount::mount(self, mount),
             Step::MakeDirectory { path } => root::make_directory(self.root()?, path),
@@ -195,8 +196,8 @@ impl<'a> Init<'a> {
         }
     }
 
-    fn barrier(&mut self, event: Event) -> Result<()> {
-        self.channel.send(&Message::Event(event))?;
+    fn await_go(&mut self, said: &Message) -> Result<()> {
+        self.channel.send(said)?;
         match self.channel.receive()? {
             Some((Message::Go { pid }, _)) => {
                 self.pid = pid;
@@ -240,6 +241,24 @@ impl<'a> Init<'a> {
         let open = self.take(id)?;
         if let Some(place) = self.assets.get_mut(id.0) {
             *place = Some(open);
+        }
+        Ok(())
+    }
+
+    /// By the parent: one process more would be one more in the container.
+    fn lock_trees(&mut self) -> Result<()> {
+        let wanted = tree::to_lock(self.entries, true);
+        self.await_go(&Message::Trees { count: wanted.len() })?;
+        for id in &wanted {
+            let tree = self.take(*id)?;
+            self.channel.send_with(&Message::Tree, Some(tree.as_fd()))?;
+        }
+        for id in wanted {
+            let Some((Message::Tree, Some(tree))) = self.channel.receive()? else {
+                return Err(Error::new("the runtime is gone"));
+            };
+            tree::finish(&self.entries[id.0], &tree)?;
+            self.assets[id.0] = Some(tree);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use rustix::fs::{
 };
 
 use crate::error::{Call, Context, Error, Result, errno_words};
-use crate::plan::step::{Asset, AssetId, Attributes, DeviceKind};
+use crate::plan::step::{Asset, AssetEntry, AssetId, Attributes, DeviceKind};
 use crate::sys::mount::{self, MS_PRIVATE, SetAttr};
 use crate::sys::mountinfo::{self, MountInfo};
 use crate::sys::proc;
@@ -31,13 +31,24 @@ pub(crate) fn open(asset: &Asset, opened: &[Option<OwnedFd>]) -> Result<OwnedFd>
     opened.map_err(|error| error.path(path)).context(|| format!("open {}", path.display()))
 }
 
+/// The trees that are to be locked, of those that the parent opens or of those that the init does.
+pub(crate) fn to_lock(entries: &[AssetEntry], by_init: bool) -> Vec<AssetId> {
+    let wanted = |entry: &AssetEntry| matches!(entry.asset, Asset::Tree { locked: true, late, .. } if late == by_init);
+    (0..entries.len()).filter(|id| wanted(&entries[*id])).map(AssetId).collect()
+}
+
 /// Finishes what was opened as a tree to be locked, when it is. Of what is unbindable no copy could be had before, and
 /// that of what is shared is a slave.
-pub(crate) fn finish(asset: &Asset, tree: &OwnedFd) -> Result<()> {
-    let Asset::Tree { path, attributes, .. } = asset else { return Err(Error::new("this asset is no tree")) };
+pub(crate) fn finish(entry: &AssetEntry, tree: &OwnedFd) -> Result<()> {
+    let Asset::Tree { path, attributes, .. } = &entry.asset else { return Err(Error::new("this asset is no tree")) };
     let only = |change: &Attributes| Attributes { set: 0, clear: 0, ..*change };
     let propagation: Vec<_> = attributes.iter().filter(|change| change.propagation.is_some()).map(only).collect();
-    set_attributes(tree, &propagation).map_err(|error| error.path(path)).context(|| format!("bind {}", path.display()))
+    let finished = set_attributes(tree, &propagation).map_err(|error| error.path(path));
+    let finished = finished.context(|| format!("bind {}", path.display()));
+    match &entry.pointer {
+        Some(pointer) => finished.at(|| pointer.clone()),
+        None => finished,
+    }
 }
 
 /// In the mount namespace of a user namespace no mount may uncover what others hide.

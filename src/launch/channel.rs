@@ -25,8 +25,10 @@ pub enum Message {
     Event(Event),
     /// Courier: the fd with this message is the pidfd of the process that goes on in my place.
     Spawned { pid: i32 },
-    /// [`super::lock`]: the fd with this message is the next of the trees.
-    Locked,
+    /// Init: that many trees are to be locked.
+    Trees { count: usize },
+    /// [`super::lock`]: the fd with this message is the next of the trees, there and back.
+    Tree,
     /// Init: the fd with this message is a seccomp listener.
     Listener,
     /// Init: the fd with this message is the master of the terminal.

@@ -18,7 +18,7 @@ use crate::sys::{pidfd, proc};
 
 use super::channel::{Channel, Message};
 use super::spawn::{self, HandOver, Hearing};
-use super::{assets, maps, terminal, tune};
+use super::{assets, lock, maps, terminal, tune};
 
 /// All that a birth needs.
 pub struct Order<'a> {
@@ -200,6 +200,10 @@ impl Unborn<'_> {
                     hooks::run("prestart", &hooks.prestart, &state("created"))?;
                     hooks::run("createRuntime", &hooks.create_runtime, &state("creating"))?;
                     channel.send(&Message::Go { pid: self.pid() })?;
+                }
+                Some((Message::Trees { count }, _)) => {
+                    channel.send(&Message::Go { pid: self.pid() })?;
+                    lock::lock_for_init(count, channel)?;
                 }
                 Some((Message::Listener, Some(listener))) => {
                     spawn::send_listener(self.order.config, &self.record, "creating", self.pid(), &listener)?;

@@ -7,7 +7,7 @@ use crate::host::Host;
 use super::cgroupfs::{self, Placement};
 use super::process::{self, NOTIFY_DIRECTORY};
 use super::step::{
-    Asset, Attributes, Event, HookKind, MapWriter, Mount, MountWhat, PropagationKind, Step, SymlinkRule,
+    Asset, Attributes, Entry, Event, HookKind, MapWriter, Mount, MountWhat, PropagationKind, Step, SymlinkRule,
 };
 use super::{Console, Draft, Manager, Plan, Request, devices, labels, limits, mounts, namespaces, scope};
 
@@ -98,15 +98,18 @@ fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, plac
         draft.step(Step::DetachPropagation);
     }
     let inherited = mounts::inherited(config);
+    let place = draft.steps.len();
+    let late = mount_namespace.is_new() && !namespaces::may_mount(host);
+    let attributes = vec![Attributes { propagation: Some(inherited.kind), recursive: true, ..Attributes::default() }];
     let tree = Asset::Tree {
         path: request.rootfs.clone(),
         recursive: true,
-        attributes: vec![Attributes { propagation: Some(inherited.kind), recursive: true, ..Attributes::default() }],
+        locked: mounts::is_locked(config, host, late, &attributes),
+        attributes,
         idmap: None,
         nofollow: false,
         procfs: false,
-        late: mount_namespace.is_new() && !namespaces::may_mount(host),
-        locked: mounts::is_locked(config, host),
+        late,
     };
     let root = draft.asset(tree, Some("/root/path".to_owned()));
     draft.step_at("/root/path", Step::AttachRoot { root, path: request.rootfs.clone() });
@@ -118,16 +121,15 @@ fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, plac
             propagation: Some(PropagationKind::Private),
             ..Attributes::default()
         }];
-        let late = mount_namespace.is_new() && !namespaces::may_mount(host);
         let tree = Asset::Tree {
             path: directory.clone(),
             recursive: false,
+            locked: mounts::is_locked(config, host, late, &attributes),
             attributes,
             idmap: None,
             nofollow: false,
             procfs: false,
             late,
-            locked: mounts::is_locked(config, host),
         };
         let what = MountWhat::Tree { tree: draft.asset(tree, None), symlinks: SymlinkRule::Follow };
         draft.step(Step::Mount(Mount {
@@ -136,6 +138,9 @@ fn root(draft: &mut Draft, config: &Config, host: &Host, request: &Request, plac
             attributes: Vec::new(),
             real_directory: false,
         }));
+    }
+    if draft.assets.iter().any(|entry| matches!(entry.asset, Asset::Tree { late: true, locked: true, .. })) {
+        draft.steps.insert(place, Entry { step: Step::LockTrees, pointer: None });
     }
     devices::plan(draft, config, host);
     draft.step_at("/process/cwd", Step::MakeDirectory { path: config.process.cwd.clone() });

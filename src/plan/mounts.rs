@@ -131,15 +131,16 @@ fn tree(draft: &mut Draft, config: &Config, host: &Host, tree: Tree<'_>) -> Asse
         let kind = inherited(config).kind;
         attributes.insert(0, Attributes { propagation: Some(kind), recursive, ..Attributes::default() });
     }
-    let locked = !late && is_locked(config, host);
+    let locked = is_locked(config, host, late, &attributes);
     let path = path.to_owned();
     draft.asset(Asset::Tree { path, recursive, attributes, idmap, nofollow, procfs, late, locked }, Some(pointer))
 }
 
-/// Whether what the runtime opens itself must be locked. What the init opens is already, with the flags that it has on
-/// the host: its mount namespace belongs to its user namespace.
-pub(super) fn is_locked(config: &Config, host: &Host) -> bool {
-    !config.namespaces.user.is_host() && namespaces::may_mount(host)
+/// Whether a tree must be locked. What the init opens (`late`) is already, with the flags that it has on the host: its
+/// mount namespace belongs to its user namespace. Those that are set on it there are not.
+pub(super) fn is_locked(config: &Config, host: &Host, late: bool, attributes: &[Attributes]) -> bool {
+    let more = attributes.iter().any(|change| change.set != 0);
+    !config.namespaces.user.is_host() && if namespaces::may_mount(host) { !late } else { late && more }
 }
 
 /// One user namespace for all mounts with the same mappings.

@@ -41,8 +41,7 @@ pub enum Asset {
         /// It must be a procfs: only that may be bound on /proc.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         procfs: bool,
-        /// Opened by the init when a step wants it, in its copy of the host's mounts: mountinfo lists mounts in
-        /// the order in which they were made, and tools expect parents before children.
+        /// Opened by the init, in its copy of the host's mounts, when a step wants it: mountinfo lists what is older first.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         late: bool,
         /// Nobody in the container's user namespace can change its flags, or take away a mount in it: they are copied
@@ -249,6 +248,8 @@ pub enum Step {
     },
     /// Nothing that is mounted from here on reaches the host.
     DetachPropagation,
+    /// Open the late trees that are to be locked now, and have the parent do it.
+    LockTrees,
     /// Make `root` the mount at `path`, the root of what follows.
     AttachRoot {
         root: AssetId,
@@ -559,6 +560,7 @@ impl Step {
             Self::Hostname { .. } => "hostname",
             Self::Domainname { .. } => "domainname",
             Self::DetachPropagation => "detach-propagation",
+            Self::LockTrees => "lock-trees",
             Self::AttachRoot { .. } => "attach-root",
             Self::Mount(_) => "mount",
             Self::MakeDirectory { .. } => "make-directory",

@@ -9,7 +9,9 @@ use ferrun::host::Cgroups;
 use ferrun::plan::cgroupfs::{Hierarchies, Placement};
 use ferrun::plan::create::create;
 use ferrun::plan::exec::exec;
-use ferrun::plan::step::{Asset, AssetId, Device, DeviceHow, Entry, Event, Mount, MountWhat, NamespaceKind, Step};
+use ferrun::plan::step::{
+    Asset, AssetId, Device, DeviceHow, Entry, Event, FsMount, Mount, MountWhat, NamespaceKind, Step,
+};
 use ferrun::plan::{Manager, Plan, Request, Start};
 use serde_json::{Value, json};
 
@@ -585,14 +587,24 @@ fn no_tree_stays_a_peer_of_the_hosts() {
 #[test]
 fn what_the_runtime_opens_for_a_user_namespace_is_locked() {
     for_every_plan(|made| {
-        // to who may not mount the opening is refused already
         let ordinary = made.name.contains(" on ordinary,");
-        let mapped = !made.config.namespaces.user.is_host() && !ordinary;
-        for entry in &made.plan.assets {
-            if let Asset::Tree { late, locked, .. } = &entry.asset {
-                assert_eq!(*locked, mapped && !late, "{}: {entry:?}", made.name);
+        let mapped = !made.config.namespaces.user.is_host();
+        let instead = |step: &Entry| match &step.step {
+            Step::Mount(Mount { what: MountWhat::Fs(FsMount { else_bind, .. }), .. }) => *else_bind,
+            _ => None,
+        };
+        let instead: Vec<_> = made.plan.steps.iter().filter_map(instead).collect();
+        let mut by_init = false;
+        for (id, entry) in made.plan.assets.iter().enumerate() {
+            if let Asset::Tree { late, locked, attributes, .. } = &entry.asset {
+                // to who may not mount the opening is refused already; what that one's init opens has the host's flags
+                let more = attributes.iter().any(|change| change.set != 0) && !instead.contains(&AssetId(id));
+                let wanted = mapped && if ordinary { *late && more } else { !late };
+                assert_eq!(*locked, wanted, "{}: {entry:?}", made.name);
+                by_init |= *late && *locked;
             }
         }
+        assert_eq!(labels(&made.plan).contains(&"lock-trees"), by_init, "{}", made.name);
     });
 }
 

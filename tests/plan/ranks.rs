@@ -33,7 +33,7 @@ pub(crate) fn labels(plan: &Plan) -> Vec<&'static str> {
 
 /// The order of every plan. What stands on one line may alternate. Seccomp has two places, and
 /// `seccomp_is_loaded_as_late_as_it_may_be` says when which.
-const ORDER: [&[&str]; 55] = [
+const ORDER: [&[&str]; 56] = [
     &["setsid"],
     &["oom-score-adj"],
     &["not-dumpable"],
@@ -52,6 +52,7 @@ const ORDER: [&[&str]; 55] = [
     &["domainname"],
     &["join-mount-namespace"],
     &["detach-propagation"],
+    &["lock-trees"],
     &["attach-root"],
     &["mount"],
     &["devices"],

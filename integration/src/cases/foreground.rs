@@ -252,15 +252,17 @@ fn born(cx: &Cx) -> Res {
     Ok(())
 }
 
-/// In the pid namespace of the runtime: says its orphan's pid, which lives for a while.
-fn with_orphan(b: &mut Bundle, seconds: &str) {
+/// Says the pid of a process, and then, when the one that made it is gone, that it is up.
+const LEAVES_AN_ORPHAN: &str = "/bin/sh -c 'sleep 100 & echo $!'; echo up; exec sleep 100";
+
+/// In the pid namespace of the runtime.
+fn with_orphan(b: &mut Bundle) {
     b.namespace("pid", None);
-    // up when the shell between them has gone
-    b.sh(&format!("orphan=$(/bin/sh -c 'sleep {seconds} > /dev/null & echo $!'); echo $orphan up; exec sleep 100"));
+    b.sh(LEAVES_AN_ORPHAN);
 }
 
 fn orphan_of(said: &str) -> Res<i32> {
-    said.split(' ').next().unwrap_or_default().trim().parse().context(format!("the orphan's pid in {said:?}"))
+    said.lines().next().unwrap_or_default().trim().parse().context(format!("the orphan's pid in {said:?}"))
 }
 
 fn parent_of(pid: i32) -> Res<i32> {
@@ -281,18 +283,19 @@ fn ends(job: Job) -> Res {
 
 fn orphan_reaped(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
-    with_orphan(&mut b, "0.3");
+    with_orphan(&mut b);
     let job = cx.with_bundle("run", &b, &cx.id())?.spawn()?;
     up(&job)?;
     let orphan = orphan_of(&job.stdout_now())?;
     same!(parent_of(orphan)?, job.pid(), "who adopts the orphan");
+    send_signal(orphan, libc::SIGKILL)?;
     gone(orphan)?;
     ends(job)
 }
 
 fn no_subreaper(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
-    with_orphan(&mut b, "100");
+    with_orphan(&mut b);
     b.save()?;
     let run = cx.runtime("run").arg("--no-subreaper").arg("--bundle").arg(&b.dir).arg(cx.id());
     let job = run.spawn()?;
@@ -304,7 +307,7 @@ fn no_subreaper(cx: &Cx) -> Res {
 /// Seen while `run --detach` waits for a word of the container.
 fn detached_orphan(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
-    with_orphan(&mut b, "100");
+    with_orphan(&mut b);
     b.save()?;
     let id = cx.id();
     cx.adopt(&id);
@@ -327,10 +330,11 @@ fn exec_orphan(cx: &Cx) -> Res {
     let mut b = cx.bundle()?;
     b.namespace("pid", None);
     let c = cx.sleeping(&mut b)?;
-    let job = exec(cx, &c, &[], &["/bin/sh", "-c", "/bin/sh -c 'sleep 0.3 & echo $! up'; exec sleep 100"]).spawn()?;
+    let job = exec(cx, &c, &[], &["/bin/sh", "-c", LEAVES_AN_ORPHAN]).spawn()?;
     up(&job)?;
     let orphan = orphan_of(&job.stdout_now())?;
     same!(parent_of(orphan)?, cx.options.init, "who adopts the orphan");
+    send_signal(orphan, libc::SIGKILL)?;
     gone(orphan)?;
     ends(job)
 }

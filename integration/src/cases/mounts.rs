@@ -3,6 +3,7 @@
 use crate::case::{Case, Res, case, skip};
 use crate::cx::Cx;
 use crate::mountinfo::{self, Mount};
+use crate::security::locked::HostMount;
 use crate::{ensure, same};
 use serde_json::json;
 use std::fs;
@@ -100,7 +101,7 @@ pub fn cases() -> Vec<Case> {
             "ratime" | "rnostrictatime" => c.differs("runc", RATIME).differs("crun", RATIME),
             "rnodiratime" | "rdiratime" | "rnoatime" | "rstrictatime" => c.differs("crun", RATIME),
             "rrelatime" => c.differs("crun", "1.21 takes the word and does nothing"),
-            "rnosymfollow" => c.differs("crun", "1.8.1 takes the word and does nothing"),
+            "rnosymfollow" | "rsymfollow" => c.differs("crun", "1.8.1 takes the word and does nothing"),
             _ => c,
         });
     }
@@ -182,8 +183,7 @@ fn option(cx: &Cx, word: &str, want: &str) -> Res {
     check(find(&mountinfo::parse(&out.ok()?.stdout), "/mnt")?, want)
 }
 
-/// The machine's own /dev, which has /dev/pts and /dev/shm mounted on it, bound
-/// whole: the case may mount nothing itself.
+/// The machine's own /dev, which has /dev/pts and /dev/shm mounted on it, bound whole.
 fn tree(cx: &Cx, words: &[&str]) -> Res<Vec<Mount>> {
     let mut b = cx.bundle()?;
     let mut options = vec!["rbind"];
@@ -192,9 +192,17 @@ fn tree(cx: &Cx, words: &[&str]) -> Res<Vec<Mount>> {
     cx.mounts(&mut b)
 }
 
+/// Of mounts of the host's, one in the other. What a word takes away, they have.
 fn recursive(cx: &Cx, word: &str, want: &str) -> Res {
-    let mounts = tree(cx, &[word])?;
-    for point in ["/mnt", "/mnt/pts", "/mnt/shm"] {
+    let had = if word == "rrw" { "ro" } else { want.strip_prefix('!').unwrap_or_default() };
+    let dir = cx.fresh("guard");
+    let above = HostMount::files(dir.clone())?;
+    let _below = HostMount::files(dir.join("below"))?.guarded(&[had])?;
+    let _above = above.guarded(&[had])?;
+    let mut b = cx.bundle()?;
+    b.bind(&dir, "/mnt", &["rbind", word]);
+    let mounts = cx.mounts(&mut b)?;
+    for point in ["/mnt", "/mnt/below"] {
         check(find(&mounts, point)?, want)?;
     }
     Ok(())

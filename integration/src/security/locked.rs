@@ -29,15 +29,18 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-const FLAGS: [(&str, MountFlags); 4] = [
+const FLAGS: [(&str, MountFlags); 7] = [
     ("ro", MountFlags::RDONLY),
     ("nosuid", MountFlags::NOSUID),
     ("nodev", MountFlags::NODEV),
     ("noexec", MountFlags::NOEXEC),
+    ("noatime", MountFlags::NOATIME),
+    ("nodiratime", MountFlags::NODIRATIME),
+    ("nosymfollow", MountFlags::NOSYMFOLLOW),
 ];
 
 /// A mount of the host's, which goes with the case.
-struct HostMount(PathBuf);
+pub struct HostMount(PathBuf);
 
 impl Drop for HostMount {
     fn drop(&mut self) {
@@ -46,7 +49,7 @@ impl Drop for HostMount {
 }
 
 impl HostMount {
-    fn files(point: PathBuf) -> Res<Self> {
+    pub fn files(point: PathBuf) -> Res<Self> {
         fs::create_dir_all(&point)?;
         mount("host", &point, "tmpfs", MountFlags::empty(), Some(c"mode=0777")).context("mount a tmpfs")?;
         let this = Self(point);
@@ -54,7 +57,7 @@ impl HostMount {
         Ok(this)
     }
 
-    fn guarded(self, words: &[&str]) -> Res<Self> {
+    pub fn guarded(self, words: &[&str]) -> Res<Self> {
         let all =
             FLAGS.iter().filter(|(word, _)| words.contains(word)).fold(MountFlags::BIND, |all, (_, flag)| all | *flag);
         mount_remount(&self.0, all, c"").context("remount")?;
