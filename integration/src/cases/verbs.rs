@@ -345,7 +345,7 @@ fn managers_options(cx: &Cx) -> Res {
     let log = cx.path("log.json");
     let run = cx.runtime("run").global("--log").global(&log).global("--log-format").global("json").global("--debug");
     // false: with all that only root may do
-    let rootless = if cx.options.as_user { "true" } else { "false" };
+    let rootless = if cx.options.as_user || cx.options.is_nested() { "true" } else { "false" };
     let run = if cx.is("crun") { run } else { run.global("--rootless").global(rootless) };
     let run = run.arg("--no-subreaper").arg("-b").arg(&b.dir).arg(format!("--pid-file={}", cx.path("pid").display()));
     same!(run.arg(cx.id()).out()?.ok()?.stdout, "works\n", "the program");
