@@ -158,7 +158,7 @@ def case_restart_of_containerd(s):
 
 def case_exit_while_containerd_is_away(s):
     if s.is_runc_shim and s.version >= (1, 7):
-        raise Skip("containerd 1.7 takes a stopped task of runc's shim for a leaked one when it starts: 255")
+        raise Skip("containerd since 1.7 takes a stopped task of runc's shim for a leaked one when it starts: 255")
     with s.pod() as pod:
         c = pod.run("sh", "-c", "trap 'exit 6' TERM; echo ready; while :; do sleep 0.1; done")
         c.log("stdout", "ready")

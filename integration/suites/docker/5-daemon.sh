@@ -85,7 +85,7 @@ t_live_restore() {
 row daemon_killed 'dockerd and containerd are killed: containers survive, and who ends meanwhile ends with its status'
 t_daemon_killed() {
   local before
-  [ -n "$shim" ] || [[ $version = 20.* ]] || skip "containerd 1.7 takes a stopped task of runc's shim for a leaked one when it starts"
+  [ -n "$shim" ] || [[ $version = 20.* ]] || skip "containerd since 1.7 takes a stopped task of runc's shim for a leaked one when it starts"
   mkdir -p "$d/away"; rm -f "$d/away/go"
   up -v "$d/away:/word" -- sh -c 'until [ -e /word/go ]; do sleep 0.1; done; exit 9'
   docker run -d --name stays $image sleep 100000 > /dev/null
