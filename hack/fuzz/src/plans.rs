@@ -29,7 +29,16 @@ pub fn config(data: &[u8]) {
 
 /// What holds for the plans of a config, on two machines: which, its length says.
 pub(crate) fn planned(config: &Config) {
-    const HOSTS: [fn() -> Host; 5] = [hosts::no_cgroups, hosts::v1, hosts::v2, hosts::systemd_v1, hosts::systemd_v2];
+    const HOSTS: [fn() -> Host; 8] = [
+        hosts::no_cgroups,
+        hosts::v1,
+        hosts::v2,
+        hosts::systemd_v1,
+        hosts::systemd_v2,
+        hosts::systemd_user,
+        hosts::ordinary,
+        hosts::nested,
+    ];
     let input = serde_json::to_vec(config).expect("text").len();
     for which in [input, input + 1] {
         let host = HOSTS[which % HOSTS.len()]();
@@ -48,13 +57,19 @@ pub(crate) fn planned(config: &Config) {
 
 fn request(config: &Config, host: &Host) -> Request {
     let systemd = host.systemd.running;
+    let rootless = !host.is_privileged();
     Request {
+        rootless,
         id: "web".to_owned(),
         bundle: "/srv/web".into(),
         rootfs: "/srv/web/rootfs".into(),
         start: if systemd { Start::Now } else { Start::Later },
         console: if config.process.terminal { Console::Socket("/run/console.sock".into()) } else { Console::None },
-        manager: if systemd { Manager::Systemd } else { Manager::Cgroupfs },
+        manager: match (systemd, rootless) {
+            (true, _) => Manager::Systemd,
+            (false, true) => Manager::Refused,
+            (false, false) => Manager::Cgroupfs,
+        },
         ..Request::default()
     }
 }

@@ -4,10 +4,11 @@ use ferrun::cgroup::devices::lists::List;
 use ferrun::cgroup::stats::{Io, forms};
 use ferrun::container::exec::User;
 use ferrun::error::Error;
-use ferrun::host::{cause, parse_own_v2, parse_v1};
+use ferrun::host::{cause, parse_own_v2, parse_v1, subids};
 use ferrun::init::{environ, preflight};
 use ferrun::launch::channel::Message;
 use ferrun::state::record::Record;
+use ferrun::sys::mountinfo;
 use ferrun::sys::proc::parse_stat;
 
 use super::{check_error, checked, text};
@@ -53,7 +54,7 @@ pub fn passwd(data: &[u8]) {
     }
 }
 
-/// What the kernel says of processes, this one among them.
+/// What the kernel says of processes, this one among them, and of mounts; who has which subordinate ids.
 pub fn proc(data: &[u8]) {
     let said = text(data);
     for hierarchy in parse_v1(&said) {
@@ -62,6 +63,12 @@ pub fn proc(data: &[u8]) {
     parse_own_v2(&said);
     if let Some(stat) = parse_stat(data) {
         assert!(data.contains(&stat.state));
+    }
+    for mount in mountinfo::parse(&said) {
+        assert!(mount.point.as_os_str().len() <= said.len());
+    }
+    for range in subids::ranges(&said, 1000, Some("me")) {
+        assert!(range.size > 0 && range.first.checked_add(range.size).is_some(), "{range:?}");
     }
     let mut parts = said.splitn(3, '\u{1}');
     let mut part = || parts.next().unwrap_or_default();
