@@ -71,6 +71,8 @@ pub(crate) fn supervise(options: &Options, words: &[String]) -> Res<ExitCode> {
     unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     // Looked up before the namespaces, for its early message.
     crate::runtime::find(options)?;
+    // And this: in a new mount namespace its path counts from the old mount that it is on.
+    let exe = std::env::current_exe().map_err(|e| format!("current_exe: {e}"))?;
     let signals = block_signals();
     let place = Place {
         dir: std::env::temp_dir().join(format!("ferrun-bench-{}", std::process::id())),
@@ -82,7 +84,7 @@ pub(crate) fn supervise(options: &Options, words: &[String]) -> Res<ExitCode> {
         return Err("--systemd-cgroup is for cgroup v2 under systemd, and this is not: hack/bench/vm has it".to_owned());
     }
     fs::create_dir(&place.dir).map_err(|e| format!("mkdir {}: {e}", place.dir.display()))?;
-    let result = make(&place, options.limits).and_then(|()| spawn_inner(&place, words)).and_then(|child| {
+    let result = make(&place, options.limits).and_then(|()| spawn_inner(&place, &exe, words)).and_then(|child| {
         let group = child.id() as libc::pid_t;
         let code = watch(child, &signals);
         let ended = if place.systemd { end_processes(&place, group) } else { Ok(()) };
@@ -109,8 +111,7 @@ fn make(place: &Place, limits: bool) -> Res<()> {
     cgroups::make(place, limits)
 }
 
-fn spawn_inner(place: &Place, words: &[String]) -> Res<Child> {
-    let exe = std::env::current_exe().map_err(|e| format!("current_exe: {e}"))?;
+fn spawn_inner(place: &Place, exe: &Path, words: &[String]) -> Res<Child> {
     Command::new(exe).args(words).env(INNER, place.text()).spawn().map_err(|e| format!("spawn the inner bench: {e}"))
 }
 
