@@ -13,6 +13,8 @@ mod invariants;
 mod order;
 #[path = "plan/ranks.rs"]
 mod ranks;
+#[path = "plan/trees.rs"]
+mod trees;
 
 use std::collections::BTreeSet;
 use std::fs;

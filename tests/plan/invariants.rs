@@ -9,9 +9,7 @@ use ferrun::host::Cgroups;
 use ferrun::plan::cgroupfs::{Hierarchies, Placement};
 use ferrun::plan::create::create;
 use ferrun::plan::exec::exec;
-use ferrun::plan::step::{
-    Asset, AssetId, Device, DeviceHow, Entry, Event, FsMount, Mount, MountWhat, NamespaceKind, Step,
-};
+use ferrun::plan::step::{Asset, AssetId, Device, DeviceHow, Entry, Event, Mount, MountWhat, NamespaceKind, Step};
 use ferrun::plan::{Manager, Plan, Request, Start};
 use serde_json::{Value, json};
 
@@ -22,7 +20,7 @@ use crate::{MakeRequest, REQUESTS, parse, source, sources};
 /// A plan and all that it was made of.
 pub(crate) struct Made {
     pub(crate) name: String,
-    source: Value,
+    pub(crate) source: Value,
     pub(crate) config: Config,
     request: Request,
     pub(crate) plan: Plan,
@@ -115,7 +113,7 @@ pub(crate) fn for_plans_of_both_kinds(mut check: impl FnMut(&Made)) {
     EXECED.iter().for_each(check);
 }
 
-fn for_every_plan(check: impl FnMut(&Made)) {
+pub(crate) fn for_every_plan(check: impl FnMut(&Made)) {
     assert!(MADE.len() > 3000, "only {} plans", MADE.len());
     MADE.iter().for_each(check);
 }
@@ -567,50 +565,4 @@ fn without_a_mount_namespace_nothing_is_dropped_in_silence() {
         }
     }
     assert!(all.is_empty(), "{all:#?}");
-}
-
-/// A copy of a shared mount is its peer: what the container mounts in it would appear on the host.
-#[test]
-fn no_tree_stays_a_peer_of_the_hosts() {
-    for_every_plan(|made| {
-        for entry in &made.plan.assets {
-            if let Asset::Tree { attributes, recursive, late, .. } = &entry.asset {
-                let first = attributes.iter().find(|change| change.propagation.is_some());
-                let cut = *late || first.is_some_and(|first| first.recursive || !recursive);
-                assert!(cut || asked_for_peers(made, entry.pointer.as_deref()), "{}: {entry:?}", made.name);
-            }
-        }
-    });
-}
-
-/// mount_namespaces(7): a mount that comes into a user namespace by descriptor could be changed by who is root there.
-#[test]
-fn what_the_runtime_opens_for_a_user_namespace_is_locked() {
-    for_every_plan(|made| {
-        let ordinary = made.name.contains(" on ordinary,");
-        let mapped = !made.config.namespaces.user.is_host();
-        let instead = |step: &Entry| match &step.step {
-            Step::Mount(Mount { what: MountWhat::Fs(FsMount { else_bind, .. }), .. }) => *else_bind,
-            _ => None,
-        };
-        let instead: Vec<_> = made.plan.steps.iter().filter_map(instead).collect();
-        let mut by_init = false;
-        for (id, entry) in made.plan.assets.iter().enumerate() {
-            if let Asset::Tree { late, locked, attributes, .. } = &entry.asset {
-                // to who may not mount the opening is refused already; what that one's init opens has the host's flags
-                let more = attributes.iter().any(|change| change.set != 0) && !instead.contains(&AssetId(id));
-                let wanted = mapped && if ordinary { *late && more } else { !late };
-                assert_eq!(*locked, wanted, "{}: {entry:?}", made.name);
-                by_init |= *late && *locked;
-            }
-        }
-        assert_eq!(labels(&made.plan).contains(&"lock-trees"), by_init, "{}", made.name);
-    });
-}
-
-/// `shared`: then it is the caller's wish.
-fn asked_for_peers(made: &Made, pointer: Option<&str>) -> bool {
-    let mount = pointer.and_then(|pointer| pointer.strip_suffix("/source"));
-    let options = mount.and_then(|mount| made.source.pointer(&format!("{mount}/options")));
-    options.is_some_and(|options| options.to_string().contains("shared"))
 }

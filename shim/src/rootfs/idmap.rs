@@ -20,13 +20,14 @@ use super::{Options, file_system, place};
 /// ours that a shim that was killed could leave mounts in.
 pub(super) fn overlay(mount: &Mount, options: &Options, maps: &IdMaps, target: &Path) -> Result<(), Error> {
     let below = place(target, &mount.target)?;
-    if options.lower().is_empty() {
+    let paths = options.lower();
+    if paths.is_empty() {
         return Err(Error::new("an id-mapped overlay without lowerdir="));
     }
     let users = maps::namespace(maps)?;
     let mut layers = Vec::new();
-    for path in options.lower() {
-        let layer = layer(&path, &users).context(|| format!("id-map the layer {}", path.display()))?;
+    for path in &paths {
+        let layer = layer(path, &users).context(|| format!("id-map the layer {}", path.display()))?;
         layers.push(layer);
     }
     let mut stack = Stack { place: &below, height: 0 };
